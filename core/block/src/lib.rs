@@ -1,0 +1,1 @@
+//! The seam between a block channel and a block device: commands, limits, splitting

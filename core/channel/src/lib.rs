@@ -1,0 +1,1 @@
+//! A channel's data path: requests, extents, bounce, flush

@@ -1,0 +1,1 @@
+//! The management functions: inventory, channel lifecycle, admission, journal, label, events, RPC

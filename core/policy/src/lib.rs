@@ -1,0 +1,1 @@
+//! Verdicts on creation, tuning and destruction, and the built-in default policy

@@ -1,0 +1,1 @@
+//! The polling thread: breath, mailbox, epochs, doze, clock, counters

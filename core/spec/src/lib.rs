@@ -1,0 +1,1 @@
+//! Wire formats as the standards define them: NVMe, virtio, vhost-user, PCI
