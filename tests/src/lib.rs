@@ -1,1 +1,31 @@
-//! Whole-program tests of vfiomux.
+//! Whole-program tests of vfiomux, and the harness that they stand on.
+//!
+//! Nothing here is linked into the daemon, and nothing here links the daemon: the programs under test are run as a user would run
+//! them, and are judged by what an independent front-end, a real VMM or a real kernel sees of them.
+//!
+//! ```text
+//!   tests/vmm.rs        QEMU ── vhost-user socket ── back-end            backend, vm, qmp
+//!   tests/lab.rs        QEMU [ Linux, vfio-pci, vfiomuxd ── socket ── vfiomux-check ]
+//!                         └─ emulated IOMMU and NVMe controllers          vm, qmp, initramfs
+//!   tests/conformance.rs       vfiomux-check ── socket ── back-end        check, backend
+//! ```
+//!
+//! - [`lab`] finds what `tests/lab/setup.sh` made ready (QEMU, a Debian kernel, busybox), or skips the test so that nobody can
+//!   overlook it.
+//! - [`initramfs`] packs a guest: busybox, kernel modules in the order of their dependencies, programs with their shared libraries,
+//!   and a script from `tests/lab/guest`, which is where what a guest does is written down.
+//! - [`vm`] runs it and hears what it reports; [`qmp`] is the hand on the machine while it runs: devices plugged, pulled, broken.
+//! - [`backend`] starts what is under test on the host.
+//! - [`check`] drives a vhost-user-blk socket through the crate `virtio-driver`, which shares no code with ours, and holds every
+//!   byte that comes back against an oracle. `vfiomux-check` is the same as a program, for the inside of a guest.
+//!
+//! A harness fails by panicking with all that it knows: it is only ever run by a test.
+
+pub mod backend;
+
+mod cpio;
+pub mod initramfs;
+pub mod lab;
+mod modules;
+pub mod qmp;
+pub mod vm;
