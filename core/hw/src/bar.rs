@@ -67,13 +67,11 @@ impl Bar {
 
     fn pointer<T>(&self, offset: usize) -> Result<*mut T, HwError> {
         let size = size_of::<T>();
-        match offset.checked_add(size) {
-            // SAFETY: `offset + size` lies inside the window, so the pointer does too.
-            Some(end) if end <= self.len && offset.is_multiple_of(size) => {
-                Ok(unsafe { self.base.as_ptr().add(offset) }.cast())
-            }
-            _ => Err(HwError::OutsideBar { offset, size, len: self.len }),
+        if offset.checked_add(size).is_none_or(|end| end > self.len) || !offset.is_multiple_of(size) {
+            return Err(HwError::OutsideBar { offset, size, len: self.len });
         }
+        // SAFETY: `offset + size` lies inside the window, so the pointer does too.
+        Ok(unsafe { self.base.as_ptr().add(offset) }.cast())
     }
 
     /// Reads a 32-bit register at `offset` bytes.

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{HwError, Iova, IovaSpace, Quiesced};
+use crate::{HwError, Iova, IovaSpace, Quiesced, Segment};
 
 /// What a device may do with mapped memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -294,6 +294,24 @@ impl DmaBuffer {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         false
+    }
+
+    /// A part of the buffer as commands name it.
+    ///
+    /// The buffer must outlive every command that names the segment; dropping it earlier makes the device fault, not write
+    /// into somebody else's memory, since the buffer leaves the domain before its memory is freed.
+    ///
+    /// # Panics
+    ///
+    /// When the range lies outside the buffer.
+    #[must_use]
+    pub fn segment(&self, offset: usize, len: u32) -> Segment {
+        assert!(
+            offset.checked_add(len as usize).is_some_and(|end| end <= self.len()),
+            "a segment outside its buffer"
+        );
+        // SAFETY: the range was checked, and no reference is ever formed over the buffer's memory.
+        unsafe { Segment::new(self.memory.base.add(offset), self.iova.plus(offset as u64), len) }
     }
 
     /// Copies the buffer's bytes from `offset` into `into`.

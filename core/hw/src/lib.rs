@@ -26,6 +26,7 @@ pub mod epoch;
 mod error;
 pub mod function;
 pub mod iova;
+mod segment;
 
 pub use address::{Iova, ParseAddressError, PciAddress};
 pub use bar::{Bar, Bell, Doorbell};
@@ -34,3 +35,4 @@ pub use epoch::{Epoch, Quiesced};
 pub use error::HwError;
 pub use function::{Class, Function, Identity, Notices, Vector};
 pub use iova::IovaSpace;
+pub use segment::Segment;
