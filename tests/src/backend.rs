@@ -57,7 +57,10 @@ fn wait_for_socket(path: &Path, patience: Duration) -> io::Result<()> {
     let deadline = Instant::now() + patience;
     while !path.exists() {
         if Instant::now() > deadline {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} did not appear", path.display())));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("{} did not appear", path.display()),
+            ));
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -84,7 +84,8 @@ mod tests {
             assert_eq!(&rest[..6], b"070701");
             assert_eq!(&rest[110..110 + name.len()], name.as_bytes());
             let hex = |range: std::ops::Range<usize>| {
-                usize::from_str_radix(std::str::from_utf8(&rest[range]).expect("ASCII"), 16).expect("hexadecimal")
+                usize::from_str_radix(std::str::from_utf8(&rest[range]).expect("ASCII"), 16)
+                    .expect("hexadecimal")
             };
             let data = (110 + hex(94..102)).next_multiple_of(4);
             rest = &rest[data + hex(54..62).next_multiple_of(4)..];

@@ -68,8 +68,10 @@ impl Initramfs {
     pub fn write(mut self, path: &Path) -> io::Result<()> {
         let mut order = String::new();
         for (position, module) in self.load_order.iter().enumerate() {
-            let guest_path =
-                format!("lab/modules/{position:02}-{}", module.file_name().unwrap_or_default().to_string_lossy());
+            let guest_path = format!(
+                "lab/modules/{position:02}-{}",
+                module.file_name().unwrap_or_default().to_string_lossy()
+            );
             order += &format!("/{guest_path}\n");
             self.archive.file(&guest_path, 0o644, fs::read(module)?);
         }

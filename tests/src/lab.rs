@@ -28,7 +28,10 @@ impl Lab {
             }
             Err(_) => "run tests/lab/setup.sh once, as root".to_owned(),
         };
-        eprintln!("SKIPPED: {}: {reason}", std::thread::current().name().unwrap_or("a test with a virtual machine"));
+        eprintln!(
+            "SKIPPED: {}: {reason}",
+            std::thread::current().name().unwrap_or("a test with a virtual machine")
+        );
         None
     }
 
@@ -72,5 +75,6 @@ pub fn workspace_program(name: &str) -> PathBuf {
 fn profile_dir() -> PathBuf {
     let test = std::env::current_exe().expect("a running test knows its own path");
     let deps = test.parent().expect("a test lies in a directory");
-    if deps.ends_with("deps") { deps.parent().expect("deps lies in a profile's directory") } else { deps }.to_owned()
+    if deps.ends_with("deps") { deps.parent().expect("deps lies in a profile's directory") } else { deps }
+        .to_owned()
 }

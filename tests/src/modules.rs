@@ -34,7 +34,11 @@ impl ModuleTree {
 
     /// Appends the module and all that it depends on to `ordered`, dependencies first, each once. What is built into the kernel
     /// needs no loading.
-    pub(crate) fn append_with_dependencies(&self, module: &str, ordered: &mut Vec<PathBuf>) -> io::Result<()> {
+    pub(crate) fn append_with_dependencies(
+        &self,
+        module: &str,
+        ordered: &mut Vec<PathBuf>,
+    ) -> io::Result<()> {
         let name = module.replace('-', "_");
         let Some(path) = self.paths.get(&name) else {
             if self.built_in.contains(&name) {
@@ -74,7 +78,8 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary directory");
         let write = |name: &str, depends: &str| {
             let content = format!("\x7fELF\0license=GPL\0depends={depends}\0name={name}\0");
-            fs::write(root.path().join(format!("{name}.ko")), content).expect("a file in a temporary directory");
+            fs::write(root.path().join(format!("{name}.ko")), content)
+                .expect("a file in a temporary directory");
         };
         write("vfio", "");
         write("vfio-pci-core", "vfio,irqbypass");

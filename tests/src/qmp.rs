@@ -22,7 +22,8 @@ pub struct Qmp {
 impl Qmp {
     /// Takes QEMU's greeting and leaves negotiation mode.
     pub fn negotiate(stream: UnixStream) -> io::Result<Qmp> {
-        let mut qmp = Qmp { stream: BufReader::new(stream), partial_line: Vec::new(), events: VecDeque::new() };
+        let mut qmp =
+            Qmp { stream: BufReader::new(stream), partial_line: Vec::new(), events: VecDeque::new() };
         qmp.receive(Instant::now() + REPLY_DEADLINE)?;
         qmp.execute("qmp_capabilities", json!({}))?;
         Ok(qmp)
@@ -51,15 +52,16 @@ impl Qmp {
         Ok(output.as_str().unwrap_or_default().to_owned())
     }
 
-    /// Waits for an event of this name, also one that came before; others are dropped.
-    pub fn wait_for_event(&mut self, name: &str, deadline: Instant) -> io::Result<Value> {
+    /// Waits until a device that `device_del` was asked for is gone. Events that come meanwhile are dropped.
+    pub fn wait_until_deleted(&mut self, device: &str, deadline: Instant) -> io::Result<()> {
         loop {
             let message = match self.events.pop_front() {
                 Some(event) => event,
                 None => self.receive(deadline)?,
             };
-            if message["event"] == name {
-                return Ok(message);
+            // The parts of a device have such events too, which carry a path and no name.
+            if message["event"] == "DEVICE_DELETED" && message["data"]["device"] == device {
+                return Ok(());
             }
         }
     }

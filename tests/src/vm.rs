@@ -151,12 +151,17 @@ impl VmBuilder {
         }
     }
 
-    fn run_once(&self, host_side: &mut impl FnMut(&mut Vm) -> Result<(), VmError>) -> Result<Report, VmError> {
+    fn run_once(
+        &self,
+        host_side: &mut impl FnMut(&mut Vm) -> Result<(), VmError>,
+    ) -> Result<Report, VmError> {
         let mut vm = self.start()?;
         let outcome = host_side(&mut vm).and_then(|()| vm.wait_for_verdict());
         match outcome {
             Ok(()) => Ok(Report { took: vm.started.elapsed(), lines: std::mem::take(&mut vm.lines) }),
-            Err(_) if vm.exit_status().is_some_and(|status| status.signal() == Some(SIGABRT)) => Err(VmError::Aborted),
+            Err(_) if vm.exit_status().is_some_and(|status| status.signal() == Some(SIGABRT)) => {
+                Err(VmError::Aborted)
+            }
             Err(error) => Err(VmError::Failed(format!(
                 "{error}\nafter {:.1} s\n--- reported ---\n{}\n--- console's tail ---\n{}\n---",
                 vm.started.elapsed().as_secs_f32(),
@@ -177,7 +182,14 @@ impl VmBuilder {
 
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-M", self.machine, "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"]);
-        command.args(["-m", &format!("{}M", self.memory_mib), "-nodefaults", "-display", "none", "-no-reboot"]);
+        command.args([
+            "-m",
+            &format!("{}M", self.memory_mib),
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(path("initramfs"));
         let kernel_parameters =
             format!("console=ttyS0 quiet panic=-1 mitigations=off nokaslr{}", self.kernel_parameters);
@@ -197,11 +209,14 @@ impl VmBuilder {
         let mut child = Killed(command.spawn().map_err(|error| {
             VmError::Failed(format!("qemu-system-x86_64: {error}; run tests/lab/setup.sh as root"))
         })?);
-        let qemu_log = || fs::read_to_string(path("qemu.log")).unwrap_or_default();
-        let mut accept = |listener| accept(listener, &mut child, deadline);
-        let report = accept(&report).map_err(|error| VmError::Failed(format!("{error}\n{}", qemu_log())))?;
-        let qmp = accept(&qmp).map_err(|error| VmError::Failed(format!("{error}\n{}", qemu_log())))?;
-        let qmp = Qmp::negotiate(qmp)?;
+        let mut connect = || -> io::Result<(UnixStream, Qmp)> {
+            let report = accept(&report, &mut child, deadline)?;
+            Ok((report, Qmp::negotiate(accept(&qmp, &mut child, deadline)?)?))
+        };
+        let (report, qmp) = connect().map_err(|error| {
+            let log = fs::read_to_string(path("qemu.log")).unwrap_or_default();
+            VmError::Failed(format!("QEMU did not start: {error}\n{command:?}\n{log}"))
+        })?;
         Ok(Vm {
             child,
             qmp,
@@ -246,7 +261,10 @@ impl Vm {
                 return Ok(line);
             }
         }
-        Err(VmError::Failed(format!("the guest ended ({}) without reporting {marker:?}", self.describe_exit())))
+        Err(VmError::Failed(format!(
+            "the guest ended ({}) without reporting {marker:?}",
+            self.describe_exit()
+        )))
     }
 
     fn wait_for_verdict(&mut self) -> Result<(), VmError> {
@@ -255,7 +273,9 @@ impl Vm {
         match status.code() {
             Some(PASSED) => Ok(()),
             Some(FAILED) => Err(VmError::Failed("the guest's verdict is: failed".to_owned())),
-            _ => Err(VmError::Failed(format!("the guest ended without a verdict ({})", self.describe_exit()))),
+            _ => {
+                Err(VmError::Failed(format!("the guest ended without a verdict ({})", self.describe_exit())))
+            }
         }
     }
 
@@ -316,7 +336,7 @@ fn accept(listener: &UnixListener, child: &mut Killed, deadline: Instant) -> io:
             Err(error) => return Err(error),
         }
         if let Some(status) = child.0.try_wait()? {
-            return Err(io::Error::other(format!("QEMU did not start ({status})")));
+            return Err(io::Error::other(status.to_string()));
         }
         if Instant::now() > deadline {
             return Err(io::ErrorKind::TimedOut.into());

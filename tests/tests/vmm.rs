@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
 use vfiomux_tests::backend::{Backend, QemuStorageDaemon};
 use vfiomux_tests::initramfs::Initramfs;
 use vfiomux_tests::lab::Lab;
@@ -14,7 +15,10 @@ fn disk_guest(lab: &Lab, script: &str) -> Initramfs {
     for module in ["crc32c_generic", "ext4", "virtio_pci", "virtio_blk"] {
         guest = guest.module(module).expect("the kernel's package has the module");
     }
-    guest.program(Path::new("/sbin/mke2fs")).expect("e2fsprogs is installed")
+    for program in ["/sbin/mke2fs", "/sbin/blkdiscard"] {
+        guest = guest.program(Path::new(program)).expect("e2fsprogs and util-linux are installed");
+    }
+    guest
 }
 
 /// A machine whose memory a back-end can share, with the script's disks left to be added.
@@ -46,6 +50,53 @@ fn a_filesystem_on_a_disk_with_two_queues_keeps_its_files() {
     let socket = backend.create_disk("a", 256, 2);
 
     let report = vm.arguments(&disk("a", &socket, 2)).run(|_| Ok(()));
-    eprintln!("{report:?}");
     assert_eq!(report.value("verified"), Some("13 files"));
+}
+
+#[test]
+fn every_kind_of_request_does_what_it_says_on_both_queues() {
+    let Some(lab) = Lab::find_or_skip() else { return };
+    let guest = disk_guest(&lab, "disk-io.sh").variable("DISK", "vda").variable("QUEUES", "2");
+    let vm = machine(&lab, guest);
+    let mut backend = QemuStorageDaemon::new(vm.directory());
+    let socket = backend.create_disk("a", 64, 2);
+
+    let report = vm.arguments(&disk("a", &socket, 2)).run(|_| Ok(()));
+    assert_eq!(report.lines, ["direct", "queues", "write zeroes", "discard"]);
+}
+
+#[test]
+fn a_disk_is_plugged_and_unplugged_while_another_is_at_work() {
+    let Some(lab) = Lab::find_or_skip() else { return };
+    let guest =
+        disk_guest(&lab, "disk-hotplug.sh").variable("DISK", "vda").variable("HOTPLUGGED_DISK", "vdb");
+    let vm = machine(&lab, guest);
+    let mut backend = QemuStorageDaemon::new(vm.directory());
+    let stays = backend.create_disk("stays", 64, 1);
+    let comes_and_goes = backend.create_disk("plugged", 64, 1);
+
+    let vm =
+        vm.arguments("-device pcie-root-port,id=port0,chassis=1,slot=1").arguments(&disk("stays", &stays, 1));
+    let report = vm.run(|vm| {
+        let deadline = vm.deadline();
+        for _ in 0..2 {
+            vm.wait_for("plug ")?;
+            let socket = json!({
+                "type": "socket",
+                "data": { "addr": { "type": "unix", "data": { "path": comes_and_goes } }, "server": false },
+            });
+            vm.qmp().execute("chardev-add", json!({ "id": "plugged", "backend": socket }))?;
+            vm.qmp().execute(
+                "device_add",
+                json!({ "driver": "vhost-user-blk-pci", "id": "disk-plugged", "chardev": "plugged", "num-queues": 1,
+                        "bus": "port0" }),
+            )?;
+            vm.wait_for("unplug ")?;
+            vm.qmp().execute("device_del", json!({ "id": "disk-plugged" }))?;
+            vm.qmp().wait_until_deleted("disk-plugged", deadline)?;
+            vm.qmp().execute("chardev-remove", json!({ "id": "plugged" }))?;
+        }
+        Ok(())
+    });
+    assert!(report.value("bystander").is_some_and(|rounds| rounds != "0"));
 }

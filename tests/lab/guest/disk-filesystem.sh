@@ -8,7 +8,7 @@ expect 'size in sectors' "$(cat "/sys/block/$DISK/size")" "$SIZE_SECTORS"
 /host/mke2fs -q -t ext4 "/dev/$DISK"
 mount -t ext4 "/dev/$DISK" /mnt
 mkdir /mnt/directory
-seeded_bytes 4096 1 >/mnt/large
+seeded_bytes 1024 1 >/mnt/large
 for number in 1 2 3 4 5 6 7 8 9 10; do
     seeded_bytes "$number" "$number" >"/mnt/directory/file-$number"
 done
