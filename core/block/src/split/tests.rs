@@ -135,14 +135,14 @@ fn parts_between(data: &[Segment], from: Cursor, to: Cursor) -> Vec<Segment> {
     let mut parts = Vec::new();
     for (index, segment) in data.iter().enumerate() {
         let start = if index < from.segment {
-            segment.len
+            segment.len()
         } else if index == from.segment {
             from.offset
         } else {
             0
         };
         let end = if index < to.segment {
-            segment.len
+            segment.len()
         } else if index == to.segment {
             to.offset
         } else {
