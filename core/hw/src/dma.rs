@@ -8,7 +8,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::{HwError, Iova, IovaSpace, Quiesced, Segment};
 
@@ -128,14 +128,15 @@ impl DmaDomain {
     /// Takes a mapping out. The witness says that no command of this holder names it; when other holders
     /// remain (channels of one VM share its memory), the mapping stays for them.
     pub fn unmap(grant: Quiesced<Grant>) -> Result<Unmapped, HwError> {
-        match Arc::try_unwrap(grant.into_inner().0) {
-            Ok(mut last) => {
+        // Of holders that let go at the same time, `into_inner` names exactly one the last.
+        match Arc::into_inner(grant.into_inner().0) {
+            Some(mut last) => {
                 let size = last.memory.len();
                 last.domain.remove(last.iova, size)?;
                 last.mapped = false;
                 Ok(Unmapped::Gone)
             }
-            Err(_) => Ok(Unmapped::StillShared),
+            None => Ok(Unmapped::StillShared),
         }
     }
 
@@ -258,6 +259,24 @@ impl Grant {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// A handle that finds the mapping again while somebody holds it, and does not keep it in place.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakGrant {
+        WeakGrant(Arc::downgrade(&self.0))
+    }
+}
+
+/// What a [`Grant`] downgrades to: finds the mapping again for a further holder, as long as there is one.
+#[derive(Debug, Clone)]
+pub struct WeakGrant(Weak<Granted>);
+
+impl WeakGrant {
+    /// A further share of the mapping, or `None` when its last holder has let go.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Grant> {
+        self.0.upgrade().map(Grant)
     }
 }
 

@@ -31,7 +31,7 @@ mod segment;
 
 pub use address::{Iova, ParseAddressError, PciAddress};
 pub use bar::{Bar, Bell, Doorbell};
-pub use dma::{Backing, DmaBuffer, DmaDomain, Grant, Iommu, MappingInfo, Rights, Unmapped};
+pub use dma::{Backing, DmaBuffer, DmaDomain, Grant, Iommu, MappingInfo, Rights, Unmapped, WeakGrant};
 pub use epoch::{Epoch, Quiesced};
 pub use error::HwError;
 pub use fault::{Fill, Guard, Guarded};
