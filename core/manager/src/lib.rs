@@ -1,1 +1,10 @@
-//! The management functions: inventory, channel lifecycle, admission, journal, label, events, RPC
+//! The management functions: what a channel is called, whose it is, where its blocks lie, and what may happen to it next.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod extent;
+pub mod journal;
+pub mod label;
+pub mod lifecycle;
+pub mod signature;

@@ -1,0 +1,187 @@
+//! The configuration file: TOML, every key checked.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What an operator may set. Command-line flags win over the file, the file over the defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Functions to own: PCI addresses, or `sim:nvme,…`.
+    pub devices: Vec<String>,
+    /// Where the journal lives.
+    pub state_dir: PathBuf,
+    /// The control socket.
+    pub control: PathBuf,
+    /// Own functions that no IOMMU keeps from this host's memory.
+    pub allow_unsafe_noiommu: bool,
+    /// The polling threads.
+    pub sidecores: Sidecores,
+    /// Who may use the control socket.
+    pub roles: Roles,
+}
+
+/// The polling threads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sidecores {
+    /// Processors to pin them to, one thread each; empty for one thread that is not pinned.
+    pub cpus: Vec<u32>,
+    /// `poll`, `adaptive` or `event`.
+    pub mode: Mode,
+    /// How long an adaptive sidecore polls in vain before it sleeps, microseconds.
+    pub spin_us: u32,
+}
+
+/// When a sidecore sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Never.
+    Poll,
+    /// After polling in vain for a while.
+    Adaptive,
+    /// As soon as there is nothing to do.
+    Event,
+}
+
+/// Who may use the control socket. Root and the daemon's own user may do everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Roles {
+    /// May look.
+    pub read: Members,
+    /// May also change channels.
+    pub operate: Members,
+    /// May also change devices.
+    pub admin: Members,
+}
+
+/// Users and groups, by number.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Members {
+    /// User ids.
+    pub uids: Vec<u32>,
+    /// Group ids.
+    pub gids: Vec<u32>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            devices: Vec::new(),
+            state_dir: "/var/lib/vfiomux".into(),
+            control: "/run/vfiomux/control.sock".into(),
+            allow_unsafe_noiommu: false,
+            sidecores: Sidecores::default(),
+            roles: Roles::default(),
+        }
+    }
+}
+
+impl Default for Sidecores {
+    fn default() -> Self {
+        Self { cpus: Vec::new(), mode: Mode::Adaptive, spin_us: 50 }
+    }
+}
+
+/// A configuration that cannot be used. The message names the file, the key and what to write instead.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}; give the right path with --config", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It is not TOML, or a value has the wrong type.
+    #[error("{}: {what}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why, as the parser says it.
+        what: String,
+    },
+    /// A key that means nothing.
+    #[error("{}: there is no setting {key:?}{hint}", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key, with its tables.
+        key: String,
+        /// The nearest known key, or all that there are.
+        hint: String,
+    },
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads a text; `path` is for messages.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let wrong = |what: toml::de::Error| ConfigError::Parse { path: path.to_owned(), what: what.to_string().trim_end().to_owned() };
+        let given: toml::Table = toml::from_str(text).map_err(wrong)?;
+        // The defaults, written out, are the list of all keys: it cannot fall behind the types.
+        let known = toml::Table::try_from(Self::default()).unwrap_or_default();
+        unknown_key(&given, &known, "")
+            .map_or(Ok(()), |(key, hint)| Err(ConfigError::UnknownKey { path: path.to_owned(), key, hint }))?;
+        toml::from_str(text).map_err(wrong)
+    }
+}
+
+fn unknown_key(given: &toml::Table, known: &toml::Table, prefix: &str) -> Option<(String, String)> {
+    given.iter().find_map(|(key, value)| match (known.get(key), value) {
+        (Some(toml::Value::Table(known)), toml::Value::Table(given)) => unknown_key(given, known, &format!("{prefix}{key}.")),
+        (Some(_), _) => None,
+        (None, _) => {
+            let nearest = known.keys().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+            let hint = match nearest {
+                Some(near) if strsim::jaro_winkler(key, near) > 0.8 => format!("; did you mean {prefix}{near}?"),
+                _ => format!("; there are: {}", known.keys().map(|key| format!("{prefix}{key}")).collect::<Vec<_>>().join(", ")),
+            };
+            Some((format!("{prefix}{key}"), hint))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("vfiomux.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        assert_eq!(parse(""), Ok(Config::default()));
+    }
+
+    #[test]
+    fn what_is_written_is_taken_and_the_rest_is_default() {
+        let config = parse("devices = [\"sim:nvme\"]\n[sidecores]\ncpus = [1]\nmode = \"poll\"\n[roles.read]\ngids = [100]").unwrap();
+        assert_eq!((config.sidecores.mode, config.sidecores.spin_us, config.roles.read.gids[0]), (Mode::Poll, 50, 100));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+        assert!(parse("sidecore = 1").unwrap_err().contains("did you mean sidecores?"));
+        assert!(parse("[sidecores]\nspin = 1").unwrap_err().contains("did you mean sidecores.spin_us?"));
+        assert!(parse("[roles.raed]").unwrap_err().contains("did you mean roles.read?"));
+        assert!(parse("xyzzy = 1").unwrap_err().contains("there are: allow_unsafe_noiommu, control"));
+    }
+
+    #[test]
+    fn a_wrong_type_names_the_line() {
+        let error = parse("devices = 3").unwrap_err();
+        assert!(error.contains("vfiomux.toml") && error.contains("line 1"), "{error}");
+    }
+}

@@ -1,0 +1,321 @@
+//! The journal: what must survive the daemon, and is not on a device.
+//!
+//! Settings and transitions are appended, one line each, and made durable before they take effect. Replaying the lines
+//! gives [`Settings`]: the same function applies a record when it is written and when it is read, so that the two cannot
+//! differ (W1).
+//!
+//! A line is `CRC32C-in-hex SPACE JSON`. A torn last line, left by a crash in the middle of a write, was never in effect
+//! and is dropped; damage anywhere else is an error, never skipped.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::{Admin, Oper, Step};
+
+/// Where a channel's front-end connects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The socket's path.
+    pub path: PathBuf,
+    /// We connect to a socket that the VMM listens on, instead of listening.
+    #[serde(default)]
+    pub client: bool,
+}
+
+/// A channel as it was asked for, and the last state that was made durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Never used again.
+    pub id: String,
+    /// Name given by the operator.
+    pub name: String,
+    /// Whom it is accounted to.
+    pub tenant: String,
+    /// Pool that its blocks lie in, as the device's label names it.
+    pub pool: String,
+    /// Size as the guest sees it, bytes.
+    pub size_bytes: u64,
+    /// Virtqueues.
+    pub queues: u16,
+    /// Guests may not write.
+    pub read_only: bool,
+    /// Where its front-end connects, if it is attached.
+    pub endpoint: Option<Endpoint>,
+    /// What is wanted of it.
+    pub admin: Admin,
+    /// What it is.
+    pub oper: Oper,
+    /// Goes up with each change of the setting.
+    pub generation: u64,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+pub enum Record {
+    /// A channel was defined, or its setting changed.
+    Setting(Setting),
+    /// A channel went from one state to another.
+    Transition {
+        /// Whose.
+        id: String,
+        /// By what.
+        step: Step,
+        /// Where to.
+        to: Oper,
+    },
+    /// A function was taken from a driver, to which it is to go back.
+    Claimed {
+        /// Address of the function.
+        address: String,
+        /// The driver that had it, if any.
+        driver: Option<String>,
+    },
+    /// A function was given back.
+    Released {
+        /// Address of the function.
+        address: String,
+    },
+}
+
+/// All that the records come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Channels by id. A destroyed channel stays until the label no longer names it: see [`Settings::forget`].
+    pub channels: BTreeMap<String, Setting>,
+    /// Claimed functions by address, with the driver that each came from.
+    pub claims: BTreeMap<String, Option<String>>,
+}
+
+impl Settings {
+    /// Applies one record.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Setting(setting) => {
+                self.channels.insert(setting.id.clone(), setting.clone());
+            }
+            Record::Transition { id, to, .. } => {
+                if let Some(channel) = self.channels.get_mut(id) {
+                    channel.oper = *to;
+                }
+            }
+            Record::Claimed { address, driver } => {
+                self.claims.insert(address.clone(), driver.clone());
+            }
+            Record::Released { address } => {
+                self.claims.remove(address);
+            }
+        }
+    }
+
+    /// Drops a destroyed channel that no label names any more, so that the journal does not grow for ever.
+    pub fn forget(&mut self, id: &str) {
+        if self.channels.get(id).is_some_and(|channel| channel.oper == Oper::Destroyed) {
+            self.channels.remove(id);
+        }
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let claims = self.claims.iter().map(|(address, driver)| Record::Claimed { address: address.clone(), driver: driver.clone() });
+        claims.chain(self.channels.values().cloned().map(Record::Setting))
+    }
+}
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A line in the middle does not hold.
+    #[error("{}: line {line} is damaged ({what}); restore the file from a backup, or move it away: channels are then taken from the devices' labels, without their endpoints", path.display())]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What does not hold.
+        what: String,
+    },
+    /// Another daemon has it.
+    #[error("{}: another vfiomuxd uses this state directory; stop it, or give this one a --state-dir of its own", .0.display())]
+    InUse(PathBuf),
+    /// The file system refused.
+    #[error("{}: {source}; the state directory must be writable and have space", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+/// The open journal and what it holds.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    settings: Settings,
+    /// Held until the journal is closed: one daemon a state directory.
+    _lock: File,
+}
+
+impl Journal {
+    /// Opens `directory`/journal, making both when they are not there; replays it, and rewrites it without its history.
+    pub fn open(directory: &Path) -> Result<Self, JournalError> {
+        let path = directory.join("journal");
+        let io = |path: &Path| { let path = path.to_owned(); move |source| JournalError::Io { path, source } };
+        std::fs::create_dir_all(directory).map_err(io(directory))?;
+        let lock_path = directory.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(io(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(JournalError::InUse(directory.to_owned())),
+            Err(std::fs::TryLockError::Error(source)) => return Err(JournalError::Io { path: lock_path, source }),
+        }
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(JournalError::Io { path, source }),
+        };
+        let settings = replay(&path, &text)?;
+        let fresh = directory.join("journal.new");
+        let mut file = File::create(&fresh).map_err(io(&fresh))?;
+        for record in settings.records() {
+            file.write_all(&line(&record)).map_err(io(&fresh))?;
+        }
+        file.sync_all().map_err(io(&fresh))?;
+        std::fs::rename(&fresh, &path).map_err(io(&path))?;
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(io(directory))?;
+        Ok(Self { path, file, settings, _lock: lock })
+    }
+
+    /// What the journal comes to now.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Makes a record durable, then applies it. When this fails, nothing has changed.
+    pub fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+        let io = |source| JournalError::Io { path: self.path.clone(), source };
+        let before = self.file.metadata().map_err(io)?.len();
+        let written = self.file.write_all(&line(record)).and_then(|()| self.file.sync_data());
+        if let Err(source) = written {
+            // Half a line must not stay in the middle of the file when space comes back.
+            let _ = self.file.set_len(before);
+            return Err(io(source));
+        }
+        self.settings.apply(record);
+        Ok(())
+    }
+
+    /// See [`Settings::forget`].
+    pub fn forget(&mut self, id: &str) {
+        self.settings.forget(id);
+    }
+}
+
+fn line(record: &Record) -> Vec<u8> {
+    // A record is plain strings and numbers: it always has a JSON form.
+    let json = serde_json::to_string(record).unwrap_or_default();
+    format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes())).into_bytes()
+}
+
+fn replay(path: &Path, text: &[u8]) -> Result<Settings, JournalError> {
+    let mut settings = Settings::default();
+    let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    for (index, line) in text[..whole].split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+        match parse(line) {
+            Ok(record) => settings.apply(&record),
+            Err(what) => return Err(JournalError::Damaged { path: path.to_owned(), line: index + 1, what }),
+        }
+    }
+    Ok(settings)
+}
+
+fn parse(line: &[u8]) -> Result<Record, String> {
+    let line = std::str::from_utf8(line).map_err(|error| error.to_string())?;
+    let (crc, json) = line.split_once(' ').ok_or("it has no checksum")?;
+    if u32::from_str_radix(crc, 16).ok() != Some(crc32c::crc32c(json.as_bytes())) {
+        return Err("its checksum does not match".to_owned());
+    }
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(id: &str) -> Setting {
+        Setting {
+            id: id.into(),
+            name: format!("disk-{id}"),
+            tenant: "acme".into(),
+            pool: "p".into(),
+            size_bytes: 1 << 20,
+            queues: 1,
+            read_only: false,
+            endpoint: None,
+            admin: Admin::Enabled,
+            oper: Oper::Defined,
+            generation: 1,
+        }
+    }
+
+    fn records() -> Vec<Record> {
+        let step = |id: &str, step, to| Record::Transition { id: id.into(), step, to };
+        vec![
+            Record::Claimed { address: "0000:01:00.0".into(), driver: Some("nvme".into()) },
+            Record::Setting(setting("a")),
+            step("a", Step::Realised, Oper::Provisioned),
+            Record::Setting(setting("b")),
+            step("b", Step::RealiseFailed, Oper::Failed),
+            Record::Released { address: "0000:01:00.0".into() },
+        ]
+    }
+
+    fn replayed(bytes: &[u8]) -> Result<Settings, JournalError> {
+        replay(Path::new("journal"), bytes)
+    }
+
+    /// W1: replaying the journal gives the present state, also after it was rewritten.
+    #[test]
+    fn what_is_replayed_is_what_was_in_effect() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(directory.path()).unwrap();
+        for record in records() {
+            journal.append(&record).unwrap();
+            let text = std::fs::read(directory.path().join("journal")).unwrap();
+            assert_eq!(&replayed(&text).unwrap(), journal.settings());
+        }
+        let rewritten: Vec<u8> = journal.settings().records().flat_map(|record| line(&record)).collect();
+        assert_eq!(&replayed(&rewritten).unwrap(), journal.settings());
+    }
+
+    #[test]
+    fn a_line_torn_anywhere_was_never_in_effect() {
+        let whole: Vec<u8> = records().iter().flat_map(line).collect();
+        let last = line(records().last().unwrap()).len();
+        let before = replayed(&whole[..whole.len() - last]).unwrap();
+        for torn in 1..last {
+            assert_eq!(replayed(&whole[..whole.len() - torn]).unwrap(), before);
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_an_error_that_names_the_line() {
+        let mut whole: Vec<u8> = records().iter().flat_map(line).collect();
+        let second = whole.iter().position(|&byte| byte == b'\n').unwrap() + 20;
+        whole[second] ^= 1;
+        assert!(matches!(replayed(&whole), Err(JournalError::Damaged { line: 2, .. })));
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = Journal::open(directory.path()).unwrap();
+        assert!(matches!(Journal::open(directory.path()), Err(JournalError::InUse(_))));
+    }
+}
