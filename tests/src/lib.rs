@@ -22,6 +22,7 @@
 //! A harness fails by panicking with all that it knows: it is only ever run by a test.
 
 pub mod backend;
+pub mod check;
 
 mod cpio;
 pub mod initramfs;

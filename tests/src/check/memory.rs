@@ -1,0 +1,64 @@
+//! Memory that the back-end shares: one file, cut into equal buffers.
+#![expect(unsafe_code, reason = "maps the memory that the back-end reads and writes")]
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use rustix::fs::MemfdFlags;
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// A shared mapping. No reference to its bytes is ever made: while a request is in flight they are the back-end's.
+#[derive(Debug)]
+pub(crate) struct SharedMemory {
+    file: OwnedFd,
+    address: *mut u8,
+    length: usize,
+}
+
+impl SharedMemory {
+    pub(crate) fn new(length: usize) -> io::Result<SharedMemory> {
+        let file = rustix::fs::memfd_create("vfiomux-check", MemfdFlags::CLOEXEC)?;
+        rustix::fs::ftruncate(&file, length as u64)?;
+        // SAFETY: a new mapping at an address that the kernel chooses takes nothing from anybody.
+        let address = unsafe {
+            let protection = ProtFlags::READ | ProtFlags::WRITE;
+            rustix::mm::mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, &file, 0)?
+        };
+        Ok(SharedMemory { file, address: address.cast(), length })
+    }
+
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Where the mapping begins in this process, which is also what the back-end is told as its address.
+    pub(crate) fn address(&self) -> usize {
+        self.address as usize
+    }
+
+    /// Writes bytes before a request is submitted.
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.length, "a buffer within the shared memory");
+        // SAFETY: within the mapping, which lives as long as self. Nobody else should touch these bytes, as no request names them
+        // yet; should a broken back-end do so all the same, torn bytes are what the oracle is there to find.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address.add(offset), bytes.len()) }
+    }
+
+    /// Reads bytes after a request has completed.
+    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
+        assert!(offset + bytes.len() <= self.length, "a buffer within the shared memory");
+        // SAFETY: as in `write`: the request that named these bytes has completed.
+        unsafe { std::ptr::copy_nonoverlapping(self.address.add(offset), bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and no pointer into it outlives self. It cannot fail for a range that was mapped.
+        let _ = unsafe { rustix::mm::munmap(self.address.cast(), self.length) };
+    }
+}
