@@ -12,14 +12,23 @@
 //! A queue belongs to one sidecore and one device. It has many [lanes](LaneId): on NVMe a lane is a submission queue,
 //! so that a channel's commands can be ended by deleting it, unnoticed by the neighbours who share the completion queue.
 //!
+//! Two devices are simple enough to live beside the seam: [`NullQueue`] does nothing and costs what the way to a device
+//! costs, [`RamQueue`] is a disk in memory. Both end a command where it is submitted.
+//!
 //! What does not live here: any driver, any virtqueue, any policy. The trait is generic on the hot path, never `dyn`.
 
 mod command;
+mod ended;
 mod limits;
+mod null;
 mod queue;
+mod ram;
 pub mod split;
 
 pub use command::{Command, Completion, Operation, Status, Tag};
+pub use ended::LocalLane;
 pub use limits::{Addressing, Limits};
+pub use null::NullQueue;
 pub use queue::{BlockQueue, LaneId, SubmitError};
+pub use ram::{RamDisk, RamQueue};
 pub use vfiomux_hw::Segment;

@@ -1,0 +1,111 @@
+//! The lanes of a device that we play ourselves: a command ends where it is submitted, and waits to be polled.
+
+use std::collections::VecDeque;
+
+use crate::{Completion, LaneId, Status, SubmitError, Tag};
+
+/// A lane of a [`crate::NullQueue`] or [`crate::RamQueue`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalLane {
+    /// Most commands in flight.
+    pub depth: u16,
+}
+
+/// One lane's place in the table.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    lane: LocalLane,
+    in_flight: u16,
+}
+
+/// What has ended and was not polled yet.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    lanes: Vec<Option<Place>>,
+    /// Holds at most the depths of all lanes together, and is sized for that when a lane is attached.
+    waiting: VecDeque<(LaneId, Completion)>,
+}
+
+impl Ended {
+    pub(crate) fn attach(&mut self, lane: LocalLane) -> LaneId {
+        self.waiting.reserve(usize::from(lane.depth) + self.depth_sum() - self.waiting.len());
+        let place = Some(Place { lane, in_flight: 0 });
+        let free = self.lanes.iter().position(Option::is_none);
+        let index = free.unwrap_or(self.lanes.len());
+        match self.lanes.get_mut(index) {
+            Some(slot) => *slot = place,
+            None => self.lanes.push(place),
+        }
+        LaneId(u16::try_from(index).unwrap_or(u16::MAX))
+    }
+
+    fn depth_sum(&self) -> usize {
+        self.lanes.iter().flatten().map(|place| usize::from(place.lane.depth)).sum()
+    }
+
+    pub(crate) fn detach(&mut self, lane: LaneId) -> Option<LocalLane> {
+        let slot = self.lanes.get_mut(usize::from(lane.0))?;
+        slot.take_if(|place| place.in_flight == 0).map(|place| place.lane)
+    }
+
+    pub(crate) fn room(&self, lane: LaneId) -> usize {
+        self.place(lane).map_or(0, |place| usize::from(place.lane.depth - place.in_flight))
+    }
+
+    pub(crate) fn in_flight(&self, lane: LaneId) -> usize {
+        self.place(lane).map_or(0, |place| usize::from(place.in_flight))
+    }
+
+    fn place(&self, lane: LaneId) -> Option<&Place> {
+        self.lanes.get(usize::from(lane.0))?.as_ref()
+    }
+
+    fn place_mut(&mut self, lane: LaneId) -> Option<&mut Place> {
+        self.lanes.get_mut(usize::from(lane.0))?.as_mut()
+    }
+
+    /// Lets `run` end a command, if the lane has room for one.
+    pub(crate) fn submit(
+        &mut self,
+        lane: LaneId,
+        tag: Tag,
+        run: impl FnOnce() -> Status,
+    ) -> Result<(), SubmitError> {
+        let place = self.place_mut(lane).ok_or(SubmitError::NoLane)?;
+        if place.in_flight == place.lane.depth {
+            return Err(SubmitError::Full);
+        }
+        place.in_flight += 1;
+        self.waiting.push_back((lane, Completion { tag, status: run() }));
+        Ok(())
+    }
+
+    pub(crate) fn poll(&mut self, budget: usize, sink: &mut impl FnMut(Completion)) -> usize {
+        let count = budget.min(self.waiting.len());
+        for _ in 0..count {
+            let Some((lane, completion)) = self.waiting.pop_front() else { break };
+            if let Some(place) = self.place_mut(lane) {
+                place.in_flight -= 1;
+            }
+            sink(completion);
+        }
+        count
+    }
+
+    /// Ends what a lane has waiting as aborted. What was done stays done, as it may on a device.
+    pub(crate) fn abandon(&mut self, lane: LaneId, sink: &mut impl FnMut(Completion)) {
+        self.waiting.retain(|&(owner, completion)| {
+            if owner == lane {
+                sink(Completion { status: Status::Aborted, ..completion });
+            }
+            owner != lane
+        });
+        if let Some(place) = self.place_mut(lane) {
+            place.in_flight = 0;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
