@@ -15,6 +15,7 @@
 //! - [`initramfs`] packs a guest: busybox, kernel modules in the order of their dependencies, programs with their shared libraries,
 //!   and a script from `tests/lab/guest`, which is where what a guest does is written down.
 //! - [`vm`] runs it and hears what it reports; [`qmp`] is the hand on the machine while it runs: devices plugged, pulled, broken.
+//! - [`vfio`] puts together the lab's machines: an emulated IOMMU with NVMe controllers behind it.
 //! - [`backend`] starts what is under test on the host.
 //! - [`check`] drives a vhost-user-blk socket through the crate `virtio-driver`, which shares no code with ours, and holds every
 //!   byte that comes back against an oracle. `vfiomux-check` is the same as a program, for the inside of a guest.
@@ -29,4 +30,5 @@ pub mod initramfs;
 pub mod lab;
 mod modules;
 pub mod qmp;
+pub mod vfio;
 pub mod vm;

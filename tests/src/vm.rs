@@ -1,6 +1,5 @@
 //! One run of a virtual machine: started, watched, judged, and gone when its owner is.
 
-use std::fmt;
 use std::fs;
 use std::io::{self, BufReader};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -28,21 +27,14 @@ const CONSOLE_TAIL_LINES: usize = 60;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Why a run ended without its verdict being "passed".
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum VmError {
     /// QEMU itself aborted; says nothing about what is tested.
+    #[error("QEMU aborted of itself, twice")]
     Aborted,
     /// Everything else, told with the report and the console's tail.
+    #[error("{0}")]
     Failed(String),
-}
-
-impl fmt::Display for VmError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            VmError::Aborted => out.write_str("QEMU aborted twice"),
-            VmError::Failed(reason) => out.write_str(reason),
-        }
-    }
 }
 
 impl From<io::Error> for VmError {
@@ -137,17 +129,26 @@ impl VmBuilder {
     ///
     /// When the verdict is not "passed".
     #[track_caller]
-    pub fn run(&self, mut host_side: impl FnMut(&mut Vm) -> Result<(), VmError>) -> Report {
-        // A test that failed while it held the lock has spoilt nothing for the next.
-        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut outcome = self.run_once(&mut host_side);
-        if matches!(outcome, Err(VmError::Aborted)) {
-            eprintln!("QEMU aborted of itself; once more");
-            outcome = self.run_once(&mut host_side);
-        }
-        match outcome {
+    pub fn run(&self, host_side: impl FnMut(&mut Vm) -> Result<(), VmError>) -> Report {
+        match self.try_run(host_side) {
             Ok(report) => report,
             Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The same for those who have something better to do than to panic.
+    pub fn try_run(
+        &self,
+        mut host_side: impl FnMut(&mut Vm) -> Result<(), VmError>,
+    ) -> Result<Report, VmError> {
+        // A test that failed while it held the lock has spoilt nothing for the next.
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.run_once(&mut host_side) {
+            Err(VmError::Aborted) => {
+                eprintln!("QEMU aborted of itself; once more");
+                self.run_once(&mut host_side)
+            }
+            outcome => outcome,
         }
     }
 

@@ -37,3 +37,13 @@ seeded_bytes() {
 checksum_of() { sha256sum "$1" | cut -d ' ' -f 1; }
 
 drop_caches() { sync; echo 3 >/proc/sys/vm/drop_caches; }
+
+# What an operator does by hand where `vfiomuxctl device claim` is not to be had: bind_to_vfio ADDRESS
+bind_to_vfio() {
+    device=/sys/bus/pci/devices/$1
+    [ -e "$device/iommu_group" ] || fail "$1 has no IOMMU group"
+    [ ! -e "$device/driver" ] || echo "$1" >"$device/driver/unbind"
+    echo vfio-pci >"$device/driver_override"
+    echo "$1" >/sys/bus/pci/drivers_probe
+    [ "$(basename "$(readlink -f "$device/driver")")" = vfio-pci ] || fail "$1 was not bound to vfio-pci"
+}

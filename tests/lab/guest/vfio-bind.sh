@@ -2,9 +2,7 @@
 # variables: ADDRESS
 
 device=/sys/bus/pci/devices/$ADDRESS
-[ -e "$device/iommu_group" ] || fail "$ADDRESS has no IOMMU group"
-echo vfio-pci >"$device/driver_override"
-echo "$ADDRESS" >/sys/bus/pci/drivers_probe
+bind_to_vfio "$ADDRESS"
 group=$(basename "$(readlink -f "$device/iommu_group")")
 [ -c "/dev/vfio/$group" ] || fail "no /dev/vfio/$group"
 report "members $(ls "$device/iommu_group/devices" | wc -l)"
