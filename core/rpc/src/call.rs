@@ -1,0 +1,185 @@
+//! The parameters of every method. Unknown ones are refused.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Endpoint;
+
+/// Parameters of `status`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatusShow {}
+
+/// Parameters of `device.list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceList {}
+
+/// Parameters of `device.show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceShow {
+    /// Name or PCI address of the device.
+    pub device: String,
+}
+
+/// Parameters of `device.claim`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceClaim {
+    /// PCI address of the device.
+    pub device: String,
+}
+
+/// Parameters of `device.release`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceRelease {
+    /// Name or PCI address of the device.
+    pub device: String,
+}
+
+/// Parameters of `device.format`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceFormat {
+    /// Name or PCI address of the device.
+    pub device: String,
+    /// Destroy whatever is found on it.
+    #[serde(default)]
+    pub erase: bool,
+}
+
+/// Parameters of `channel.create`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelCreate {
+    /// Name of the channel: small letters, digits and hyphens, up to 63.
+    pub name: String,
+    /// Name or PCI address of the device to carve it from.
+    pub device: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// Size; rounded up to whole allocation units.
+    pub size_bytes: u64,
+    /// Most virtqueues that a front-end may start.
+    #[serde(default = "one")]
+    pub queues: u16,
+    /// Where a front-end connects; without one, the channel waits for `channel.attach`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// The NVMe namespace to carve it from; without one, the first that has room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<u32>,
+    /// Size of a block as the guest sees it; without one, the namespace's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_bytes: Option<u32>,
+    /// Refuse writes.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+const fn one() -> u16 {
+    1
+}
+
+/// Parameters of `channel.list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelList {
+    /// Only this tenant's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+}
+
+/// Parameters of `channel.show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelShow {
+    /// Name of the channel.
+    pub name: String,
+}
+
+/// Parameters of `channel.path`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelPath {
+    /// Name of the channel.
+    pub name: String,
+}
+
+/// Parameters of `channel.attach`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelAttach {
+    /// Name of the channel.
+    pub name: String,
+    /// Where a front-end connects.
+    pub endpoint: Endpoint,
+}
+
+/// Parameters of `channel.detach`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelDetach {
+    /// Name of the channel.
+    pub name: String,
+}
+
+/// Parameters of `channel.suspend`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelSuspend {
+    /// Name of the channel.
+    pub name: String,
+}
+
+/// Parameters of `channel.resume`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelResume {
+    /// Name of the channel.
+    pub name: String,
+}
+
+/// Parameters of `channel.resize`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelResize {
+    /// Name of the channel.
+    pub name: String,
+    /// Its new size; rounded up to whole allocation units.
+    pub size_bytes: u64,
+}
+
+/// Parameters of `channel.destroy`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelDestroy {
+    /// Name of the channel.
+    pub name: String,
+    /// Also while a front-end is connected; its data is scrubbed either way.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Parameters of `events.list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventsList {
+    /// Only events with a greater number; without it, from the oldest kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// At most so many, the oldest first; without it, as many as the daemon gives at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Parameters of `events.subscribe`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventsSubscribe {
+    /// Begin with the kept events that have a greater number; without it, only with what happens from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+}

@@ -1,0 +1,108 @@
+use schemars::{Schema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{ChannelInfo, ChannelPath, DeviceInfo, EventList, Role, Status, Subscription, call};
+
+/// A method's parameters, tied to its name and its result: what lets a client be typed.
+pub trait Call: Serialize {
+    /// Its name on the wire.
+    const METHOD: &'static str;
+    /// Its result.
+    type Output: DeserializeOwned;
+}
+
+/// One row of the table of methods, for the schema.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) role: Role,
+    pub(crate) is_change: bool,
+    pub(crate) params: fn(&mut SchemaGenerator) -> Schema,
+    pub(crate) result: fn(&mut SchemaGenerator) -> Schema,
+}
+
+/// Makes everything that follows from the table of methods. A row: what it does, name, parameters, result, the role it needs,
+/// and whether it asks or changes.
+macro_rules! methods {
+    ($($summary:literal $name:literal: $params:ident => $output:ty, $role:ident $effect:ident;)+) => {
+        /// A request, understood.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Method {
+            $(#[doc = $summary] $params(call::$params),)+
+        }
+
+        impl Method {
+            /// Its name on the wire.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$params(_) => $name,)+ }
+            }
+
+            /// The role that a caller needs for it.
+            #[must_use]
+            pub const fn role_required(&self) -> Role {
+                match self { $(Self::$params(_) => Role::$role,)+ }
+            }
+
+            /// Whether the method called `name` changes something, and so takes a [`Change`](crate::Change); none when there is no such method.
+            pub(crate) fn changes(name: &str) -> Option<bool> {
+                match name { $($name => Some(effect!($effect)),)+ _ => None }
+            }
+
+            /// Reads the parameters of the method called `name`; none when there is no such method.
+            pub(crate) fn read(name: &str, params: Value) -> Option<Result<Self, serde_json::Error>> {
+                match name {
+                    $($name => Some(serde_json::from_value(params).map(Self::$params)),)+
+                    _ => None,
+                }
+            }
+
+            /// The table, for the schema.
+            pub(crate) const TABLE: &'static [Row] = &[$(Row {
+                name: $name,
+                summary: $summary,
+                role: Role::$role,
+                is_change: effect!($effect),
+                params: |generator| generator.root_schema_for::<call::$params>(),
+                result: |generator| generator.subschema_for::<$output>(),
+            },)+];
+        }
+
+        $(impl Call for call::$params {
+            const METHOD: &'static str = $name;
+            type Output = $output;
+        })+
+    };
+}
+
+macro_rules! effect {
+    (asks) => {
+        false
+    };
+    (changes) => {
+        true
+    };
+}
+
+methods! {
+    "Shows the daemon in short." "status": StatusShow => Status, Read asks;
+    "Lists the functions of this host that can be carved, and the simulated ones." "device.list": DeviceList => Vec<DeviceInfo>, Read asks;
+    "Shows a device." "device.show": DeviceShow => DeviceInfo, Read asks;
+    "Takes exclusive ownership of a device that nobody uses." "device.claim": DeviceClaim => DeviceInfo, Admin changes;
+    "Gives a device without channels back to the driver that it came from." "device.release": DeviceRelease => DeviceInfo, Admin changes;
+    "Writes an empty label on a device, so that it can be carved." "device.format": DeviceFormat => DeviceInfo, Admin changes;
+    "Creates a channel, and attaches it when an endpoint is given." "channel.create": ChannelCreate => ChannelInfo, Operate changes;
+    "Lists the channels." "channel.list": ChannelList => Vec<ChannelInfo>, Read asks;
+    "Shows a channel." "channel.show": ChannelShow => ChannelInfo, Read asks;
+    "Shows the way of a channel's I/O between VM and device." "channel.path": ChannelPath => ChannelPath, Read asks;
+    "Gives a channel an endpoint." "channel.attach": ChannelAttach => ChannelInfo, Operate changes;
+    "Drains a channel and takes its endpoint away." "channel.detach": ChannelDetach => ChannelInfo, Operate changes;
+    "Drains a channel and keeps everything." "channel.suspend": ChannelSuspend => ChannelInfo, Operate changes;
+    "Lets a suspended or quarantined channel go on." "channel.resume": ChannelResume => ChannelInfo, Operate changes;
+    "Makes a channel larger or smaller." "channel.resize": ChannelResize => ChannelInfo, Operate changes;
+    "Ends a channel, scrubs its data and gives its resources back." "channel.destroy": ChannelDestroy => ChannelInfo, Operate changes;
+    "Lists recorded events." "events.list": EventsList => EventList, Read asks;
+    "Has events sent on this connection as notifications `event` and `gap`." "events.subscribe": EventsSubscribe => Subscription, Read asks;
+}

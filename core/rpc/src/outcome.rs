@@ -1,0 +1,46 @@
+use serde::Serialize;
+
+use crate::{ChannelInfo, ChannelPath, DeviceInfo, EventList, Status, Subscription};
+
+/// The result of any method, as the server writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// Of `status`.
+    Status(Status),
+    /// Of `device.list`.
+    Devices(Vec<DeviceInfo>),
+    /// Of all other methods on devices.
+    Device(Box<DeviceInfo>),
+    /// Of `channel.list`.
+    Channels(Vec<ChannelInfo>),
+    /// Of all other methods on channels but `channel.path`.
+    Channel(Box<ChannelInfo>),
+    /// Of `channel.path`.
+    Path(ChannelPath),
+    /// Of `events.list`.
+    Events(EventList),
+    /// Of `events.subscribe`.
+    Subscription(Subscription),
+}
+
+macro_rules! outcome_from {
+    ($($type:ty => $variant:ident,)+) => {$(
+        impl From<$type> for Outcome {
+            fn from(value: $type) -> Self {
+                Self::$variant(value.into())
+            }
+        }
+    )+};
+}
+
+outcome_from! {
+    Status => Status,
+    Vec<DeviceInfo> => Devices,
+    DeviceInfo => Device,
+    Vec<ChannelInfo> => Channels,
+    ChannelInfo => Channel,
+    ChannelPath => Path,
+    EventList => Events,
+    Subscription => Subscription,
+}

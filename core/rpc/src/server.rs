@@ -1,0 +1,409 @@
+//! The daemon's end of the control socket, for a `mio` loop.
+
+mod connection;
+mod listener;
+mod repeats;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+
+use mio::event::Event as Readiness;
+use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use serde_json::Value;
+
+use crate::codec::{self, Body, Id, Incoming, Malformed};
+use crate::{Caller, Change, ErrorCode, Event, Gap, Method, Outcome, Role, Roles, RpcError, role, schema};
+
+use connection::{Connection, Input};
+pub use listener::BindError;
+use listener::Listener;
+use repeats::{Admission, Key, Repeats};
+
+/// How much one caller can take of the daemon. The defaults suit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Connections at a time; further ones are closed at once.
+    pub connections_max: usize,
+    /// Requests of one connection under way; further ones wait in its socket.
+    pub requests_max: usize,
+    /// Bytes waiting to be read by a subscriber before events are left out, announced as a gap.
+    pub event_backlog_bytes_max: usize,
+    /// Bytes waiting to be read by a client before it is dropped.
+    pub output_bytes_max: usize,
+    /// Request ids remembered.
+    pub request_ids_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections_max: 64,
+            requests_max: 32,
+            event_backlog_bytes_max: 4 << 20,
+            output_bytes_max: 64 << 20,
+            request_ids_max: 1024,
+        }
+    }
+}
+
+/// Names a connection. Never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    slot: usize,
+    serial: u64,
+}
+
+/// The right, and the duty, to answer one request.
+#[derive(Debug)]
+#[must_use = "a request must be answered, or its connection waits for ever"]
+pub struct Ticket {
+    connection: ConnectionId,
+    id: Option<Id>,
+    repeat: Option<Key>,
+}
+
+impl Ticket {
+    /// The connection that the request came on.
+    #[must_use]
+    pub const fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+}
+
+/// A request that its caller may make.
+#[derive(Debug)]
+pub struct Request {
+    /// To answer it with.
+    pub ticket: Ticket,
+    /// Who makes it.
+    pub caller: Caller,
+    /// How a change is to be made; empty for a method that changes nothing. Repeats of a request id never come here.
+    pub change: Change,
+    /// What is asked.
+    pub method: Method,
+}
+
+/// The listening socket and every connection.
+///
+/// The loop around it: hand it every readiness event of a token that it [owns](Self::owns); then take requests until there
+/// are none; then take the connections that ended; and do not sleep while it is [busy](Self::is_busy).
+#[derive(Debug)]
+pub struct Server {
+    listener: Listener,
+    registry: Registry,
+    first_token: usize,
+    roles: Roles,
+    bounds: Bounds,
+    own_uid: u32,
+    last_serial: u64,
+    accepting: bool,
+    slots: Vec<Option<Slot>>,
+    /// Slots whose socket may have something to read, in the order in which they are looked at.
+    readable: VecDeque<usize>,
+    closed: VecDeque<ConnectionId>,
+    repeats: Repeats,
+}
+
+#[derive(Debug)]
+struct Slot {
+    id: ConnectionId,
+    caller: Caller,
+    connection: Connection,
+}
+
+impl Server {
+    /// Listens at `path` with mode 0660, replacing a socket at which nobody listens any more. Uses the tokens from
+    /// `first_token` to `first_token + bounds.connections_max` of the poll behind `registry`.
+    ///
+    /// # Errors
+    /// [`BindError`], which says what to do next.
+    pub fn bind(
+        path: &Path,
+        registry: Registry,
+        first_token: usize,
+        roles: Roles,
+        bounds: Bounds,
+    ) -> Result<Self, BindError> {
+        let mut listener = Listener::bind(path)?;
+        registry
+            .register(listener.source(), Token(first_token), Interest::READABLE)
+            .map_err(|source| BindError::Io { path: path.to_owned(), source })?;
+        Ok(Self {
+            listener,
+            registry,
+            first_token,
+            roles,
+            bounds,
+            own_uid: nix::unistd::geteuid().as_raw(),
+            last_serial: 0,
+            accepting: false,
+            slots: (0..bounds.connections_max).map(|_| None).collect(),
+            readable: VecDeque::new(),
+            closed: VecDeque::new(),
+            repeats: Repeats::new(bounds.request_ids_max),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.listener.path()
+    }
+
+    /// Whether a readiness event with this token is its.
+    #[must_use]
+    pub fn owns(&self, token: Token) -> bool {
+        token.0.checked_sub(self.first_token).is_some_and(|offset| offset <= self.slots.len())
+    }
+
+    /// Notes what a readiness event says. Reads nothing yet.
+    pub fn ready(&mut self, readiness: &Readiness) {
+        let Some(offset) = readiness.token().0.checked_sub(self.first_token) else { return };
+        let Some(slot) = offset.checked_sub(1) else {
+            self.accepting = true;
+            return;
+        };
+        let Some(Some(entry)) = self.slots.get_mut(slot) else { return };
+        if readiness.is_write_closed() {
+            entry.connection.peer_left();
+        }
+        if readiness.is_writable() {
+            entry.connection.flush();
+        }
+        if readiness.is_readable() || readiness.is_read_closed() {
+            self.want_read(slot);
+        } else {
+            self.settle(slot);
+        }
+    }
+
+    /// Whether something is left to do without a further readiness event.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.accepting || !self.readable.is_empty() || !self.closed.is_empty()
+    }
+
+    /// The next request, fairly among the connections; none when nothing is left to read.
+    pub fn next_request(&mut self) -> Option<Request> {
+        if std::mem::take(&mut self.accepting) {
+            self.accept();
+        }
+        while let Some(slot) = self.readable.pop_front() {
+            let Some(Some(entry)) = self.slots.get_mut(slot) else { continue };
+            if entry.connection.in_flight() >= self.bounds.requests_max {
+                // Looked at again when an answer makes room.
+                entry.connection.set_queued(false);
+                continue;
+            }
+            let id = entry.id;
+            match entry.connection.next_line() {
+                Input::Line(line) => {
+                    self.readable.push_back(slot);
+                    if let Some(request) = self.take_line(id, &line) {
+                        return Some(request);
+                    }
+                }
+                Input::More => self.readable.push_back(slot),
+                Input::TooLong => {
+                    entry.connection.set_queued(false);
+                    let message = format!("a line is longer than {} bytes", codec::REQUEST_BYTES_MAX);
+                    let error = RpcError::new(ErrorCode::InvalidRequest, message).next("send less at once");
+                    entry.connection.send(&codec::write_response(&Id::NULL, Err(&error)));
+                    entry.connection.hang_up();
+                    self.settle(slot);
+                }
+                Input::Nothing => {
+                    entry.connection.set_queued(false);
+                    self.settle(slot);
+                }
+            }
+        }
+        None
+    }
+
+    /// The next connection that has ended. Requests that came on it may still be answered; the answers go nowhere.
+    pub fn next_closed(&mut self) -> Option<ConnectionId> {
+        self.closed.pop_front()
+    }
+
+    /// Answers a request: now or later, in any order.
+    pub fn reply(&mut self, ticket: Ticket, outcome: Result<Outcome, RpcError>) {
+        let result = outcome.and_then(|outcome| {
+            serde_json::to_value(outcome)
+                .map_err(|error| RpcError::new(ErrorCode::Internal, error.to_string()))
+        });
+        if let Some(key) = &ticket.repeat {
+            for (connection, id) in self.repeats.finish(key, &result) {
+                self.answer(connection, id, &result);
+            }
+        }
+        self.answer(ticket.connection, ticket.id, &result);
+    }
+
+    /// Sends `backlog` on the connection, and from now on whatever is published. Call after answering `events.subscribe`.
+    pub fn subscribe<'a>(&mut self, connection: ConnectionId, backlog: impl IntoIterator<Item = &'a Event>) {
+        let limit = self.bounds.event_backlog_bytes_max;
+        let Some(entry) = self.entry(connection) else { return };
+        entry.connection.subscribe();
+        for event in backlog {
+            entry.connection.send_event(event.seq, &event_line(event), limit);
+        }
+        self.settle(connection.slot);
+    }
+
+    /// Sends an event to every subscriber. One that reads too slowly is told of a gap instead.
+    pub fn publish(&mut self, event: &Event) {
+        let line = event_line(event);
+        for slot in 0..self.slots.len() {
+            let Some(Some(entry)) = self.slots.get_mut(slot) else { continue };
+            if entry.connection.is_subscribed() {
+                entry.connection.send_event(event.seq, &line, self.bounds.event_backlog_bytes_max);
+                self.settle(slot);
+            }
+        }
+    }
+
+    /// Connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
+    fn entry(&mut self, id: ConnectionId) -> Option<&mut Slot> {
+        self.slots.get_mut(id.slot)?.as_mut().filter(|entry| entry.id == id)
+    }
+
+    fn accept(&mut self) {
+        loop {
+            match self.listener.accept() {
+                // A caller that cannot be admitted is dropped: closing is all that can be said to it.
+                Ok(Some(stream)) => drop(self.admit(stream)),
+                Ok(None) => return,
+                // Out of descriptors, say. The next connection attempt brings the next try.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn admit(&mut self, mut stream: UnixStream) -> io::Result<()> {
+        let Some(slot) = self.slots.iter().position(Option::is_none) else {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        };
+        let caller = self.identify(&stream)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.registry.register(&mut stream, Token(self.first_token + 1 + slot), interest)?;
+        self.last_serial += 1;
+        let id = ConnectionId { slot, serial: self.last_serial };
+        let connection = Connection::new(stream, self.bounds.output_bytes_max);
+        if let Some(free) = self.slots.get_mut(slot) {
+            *free = Some(Slot { id, caller, connection });
+        }
+        Ok(())
+    }
+
+    fn identify(&self, stream: &UnixStream) -> io::Result<Caller> {
+        // Not by rustix: its process numbers are never 0, which is what the kernel gives for a peer in another namespace.
+        let credentials = getsockopt(stream, PeerCredentials)?;
+        let (uid, gid) = (credentials.uid(), credentials.gid());
+        let mut gids = vec![gid];
+        if self.roles.go_by_group() {
+            let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+            gids.extend(role::groups_of(uid, &read("/etc/passwd"), &read("/etc/group")));
+        }
+        let role = self.roles.role_of(self.own_uid, uid, &gids);
+        Ok(Caller { uid, gid, pid: credentials.pid(), role })
+    }
+
+    fn take_line(&mut self, connection: ConnectionId, line: &[u8]) -> Option<Request> {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return None;
+        }
+        let caller = self.entry(connection)?.caller;
+        self.entry(connection)?.connection.request_taken();
+        let Incoming { id, body } = match codec::read_request(line) {
+            Ok(incoming) => incoming,
+            Err(Malformed { id, error }) => {
+                self.answer(connection, id, &Err(error));
+                return None;
+            }
+        };
+        let (name, needed) = match &body {
+            Body::Discover => (codec::DISCOVER, Role::Read),
+            Body::Call { method, .. } => (method.name(), method.role_required()),
+        };
+        if caller.role < needed {
+            self.answer(connection, id, &Err(permission(caller, name, needed)));
+            return None;
+        }
+        let Body::Call { change, method } = body else {
+            self.answer(connection, id, &Ok(schema::document()));
+            return None;
+        };
+        let repeat = match self.repeats.admit(caller.uid, &change, &method, connection, &id) {
+            Admission::Fresh(key) => key,
+            Admission::Wait => return None,
+            Admission::Answer(result) => {
+                self.answer(connection, id, &result);
+                return None;
+            }
+        };
+        Some(Request { ticket: Ticket { connection, id, repeat }, caller, change, method })
+    }
+
+    fn answer(&mut self, connection: ConnectionId, id: Option<Id>, result: &Result<Value, RpcError>) {
+        let Some(entry) = self.entry(connection) else { return };
+        entry.connection.request_done();
+        if let Some(id) = id {
+            entry.connection.send(&codec::write_response(&id, result.as_ref()));
+        }
+        self.want_read(connection.slot);
+        self.settle(connection.slot);
+    }
+
+    /// Has the slot's socket read in its turn.
+    fn want_read(&mut self, slot: usize) {
+        if let Some(Some(entry)) = self.slots.get_mut(slot)
+            && entry.connection.set_queued(true)
+        {
+            self.readable.push_back(slot);
+        }
+    }
+
+    /// Lets go of a connection that has nothing left to do.
+    fn settle(&mut self, slot: usize) {
+        let Some(place) = self.slots.get_mut(slot) else { return };
+        if let Some(mut entry) = place.take_if(|entry| entry.connection.is_over()) {
+            // Closing takes it out of the poll as well; the registry's own error is of no consequence.
+            let _ = self.registry.deregister(entry.connection.source());
+            self.closed.push_back(entry.id);
+        }
+    }
+}
+
+fn event_line(event: &Event) -> Vec<u8> {
+    codec::write_notification(codec::EVENT, &serde_json::to_value(event).unwrap_or_default())
+}
+
+fn gap_line(gap: Gap) -> Vec<u8> {
+    codec::write_notification(codec::GAP, &serde_json::to_value(gap).unwrap_or_default())
+}
+
+fn permission(caller: Caller, method: &str, needed: Role) -> RpcError {
+    let has = match caller.role {
+        Role::None => "no role".to_owned(),
+        role => format!("the role {}", role.name()),
+    };
+    RpcError::new(
+        ErrorCode::Permission,
+        format!("user {} has {has}; {method} needs {}", caller.uid, needed.name()),
+    )
+    .about(method)
+    .next(format!(
+        "run as root, or list the user under roles.{} in the daemon's configuration",
+        needed.name()
+    ))
+}

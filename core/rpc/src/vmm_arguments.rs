@@ -1,0 +1,1 @@
+//! What to type, or to put into a file, so that a VMM uses a channel as its disk.
