@@ -19,15 +19,18 @@
 //! - [`backend`] starts what is under test on the host.
 //! - [`check`] drives a vhost-user-blk socket through the crate `virtio-driver`, which shares no code with ours, and holds every
 //!   byte that comes back against an oracle. `vfiomux-check` is the same as a program, for the inside of a guest.
+//! - [`frontend`] is a second front-end, on the crate `vhost`, whose rings are written by hand, so that they can be wrong.
 //!
 //! A harness fails by panicking with all that it knows: it is only ever run by a test.
 
 pub mod backend;
 pub mod check;
+pub mod frontend;
 
 mod cpio;
 pub mod initramfs;
 pub mod lab;
+pub mod memory;
 mod modules;
 pub mod qmp;
 pub mod vfio;

@@ -6,7 +6,7 @@ for device in /sys/bus/pci/devices/*; do
     bind_to_vfio "$(basename "$device")"
 done
 mkfifo /tmp/output
-while read -r line; do report "$line"; done </tmp/output &
+while IFS= read -r line; do report "$line"; done </tmp/output &
 status=0
 sh -c "$COMMAND_LINE" >/tmp/output 2>&1 || status=$?
 wait

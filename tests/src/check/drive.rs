@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use virtio_driver::{VirtioBlkTransport, iovec};
 
-use super::memory::SharedMemory;
 use super::oracle::Oracle;
 use super::pattern::{Random, SECTOR_BYTES};
 use super::session::{Ring, connect, failed, limits, start_rings};
 use super::workload::{Kind, Limits, Operation, Workload};
 use super::{CheckError, Initial, Options, Outcome, Segments};
+use crate::memory::SharedMemory;
 
 /// A transfer is cut into at most so many pieces.
 const MOST_PIECES: u64 = 8;

@@ -16,7 +16,6 @@
 //! moment, however the back-end orders them.
 
 mod drive;
-mod memory;
 mod oracle;
 mod pattern;
 mod session;

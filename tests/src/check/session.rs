@@ -8,10 +8,10 @@ use virtio_driver::{
     VirtioFeatureFlags,
 };
 
-use super::memory::SharedMemory;
 use super::pattern::SECTOR_BYTES;
 use super::workload::Limits;
 use super::{CheckError, Options};
+use crate::memory::SharedMemory;
 
 /// A discard or zeroing longer than this teaches nothing more.
 const LONGEST_RANGE_SECTORS: u64 = 8192;
