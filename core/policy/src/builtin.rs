@@ -1,0 +1,129 @@
+use crate::{Channel, CreateRequest, Device, Policy, TuneRequest, Verdict};
+
+/// Longest name of a channel, bytes.
+pub const NAME_BYTES_MAX: usize = 63;
+/// Longest name of a tenant, bytes.
+pub const TENANT_BYTES_MAX: usize = 63;
+
+/// The rules that always hold: names can be told apart and put into a path, sizes and queues can be. It is the first of any
+/// [`Chain`](crate::Chain), and knows nothing of tenants' rights. Attaching and destroying it always allows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DefaultPolicy;
+
+impl Policy for DefaultPolicy {
+    fn name(&self) -> &str {
+        "default"
+    }
+
+    fn create(&mut self, request: &CreateRequest<'_>) -> Verdict {
+        let Channel { name, tenant, .. } = request.channel;
+        let complaint = name_complaint("the channel's name", name, NAME_BYTES_MAX)
+            .or_else(|| name_complaint("the tenant's name", tenant, TENANT_BYTES_MAX))
+            .or_else(|| setting_complaint(&request.channel, &request.device));
+        complaint.map_or(Verdict::Allow, Verdict::deny)
+    }
+
+    fn tune(&mut self, request: &TuneRequest<'_>) -> Verdict {
+        setting_complaint(&request.wanted, &request.device).map_or(Verdict::Allow, Verdict::deny)
+    }
+}
+
+fn name_complaint(what: &str, name: &str, bytes_max: usize) -> Option<String> {
+    if name.is_empty() {
+        return Some(format!("{what} must be given"));
+    }
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.len() > bytes_max || !name.bytes().all(plain) {
+        return Some(format!(
+            "{what} may have small letters, digits and hyphens, and at most {bytes_max} of them"
+        ));
+    }
+    None
+}
+
+fn setting_complaint(channel: &Channel<'_>, device: &Device) -> Option<String> {
+    let Channel { size_bytes, queues, .. } = *channel;
+    if size_bytes == 0 {
+        return Some("a channel of no bytes is none".to_owned());
+    }
+    if queues == 0 {
+        return Some("a channel without virtqueues is none".to_owned());
+    }
+    if queues > device.queues_max {
+        let most = device.queues_max;
+        return Some(format!("{queues} virtqueues are wanted, and the device can serve {most} to a channel"));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DestroyRequest;
+
+    const CHANNEL: Channel<'static> = Channel {
+        name: "disk-a",
+        tenant: "acme",
+        device: "sim0",
+        size_bytes: 1 << 20,
+        queues: 2,
+        read_only: false,
+        generation: 0,
+    };
+
+    fn create(channel: Channel<'_>) -> Verdict {
+        let device = Device { free_bytes: 1 << 30, queues_max: 4 };
+        DefaultPolicy.create(&CreateRequest { channel, device, caller_uid: 0, dry_run: false })
+    }
+
+    fn denial(channel: Channel<'_>) -> String {
+        match create(channel) {
+            Verdict::Deny { reason } => reason,
+            other => panic!("{other:?} for {channel:?}"),
+        }
+    }
+
+    #[test]
+    fn a_sane_channel_is_allowed() {
+        assert_eq!(create(CHANNEL), Verdict::Allow);
+        assert_eq!(create(Channel { name: &"a".repeat(63), queues: 4, ..CHANNEL }), Verdict::Allow);
+    }
+
+    #[test]
+    fn names_that_could_be_mistaken_are_denied() {
+        for name in ["", "A", "a b", "a/b", "../a", "ä", "a\n", &"a".repeat(64)] {
+            assert!(denial(Channel { name, ..CHANNEL }).starts_with("the channel's name"));
+            assert!(denial(Channel { tenant: name, ..CHANNEL }).starts_with("the tenant's name"));
+        }
+    }
+
+    #[test]
+    fn sizes_and_queues_that_cannot_be_are_denied() {
+        assert!(denial(Channel { size_bytes: 0, ..CHANNEL }).contains("no bytes"));
+        assert!(denial(Channel { queues: 0, ..CHANNEL }).contains("without virtqueues"));
+        assert!(denial(Channel { queues: 5, ..CHANNEL }).contains("can serve 4"));
+    }
+
+    #[test]
+    fn the_end_of_a_channel_is_always_allowed() {
+        let channel = Channel { name: "NO NAME", size_bytes: 0, ..CHANNEL };
+        let request = DestroyRequest { channel, force: true, caller_uid: 1, dry_run: false };
+        assert_eq!(DefaultPolicy.destroy(&request), Verdict::Allow);
+    }
+
+    #[test]
+    fn a_tuned_setting_is_held_to_the_same_rules() {
+        let device = Device { free_bytes: 0, queues_max: 2 };
+        let tune = |wanted| {
+            DefaultPolicy.tune(&TuneRequest {
+                channel: CHANNEL,
+                wanted,
+                device,
+                caller_uid: 0,
+                dry_run: false,
+            })
+        };
+        assert_eq!(tune(CHANNEL), Verdict::Allow);
+        assert!(matches!(tune(Channel { queues: 3, ..CHANNEL }), Verdict::Deny { .. }));
+    }
+}
