@@ -62,8 +62,8 @@ pub enum Action {
         err: Option<Arc<OwnedFd>>,
     },
     /// Use this memory of the front-end's. With `replace`, all earlier grants end: they are to be unmapped before the
-    /// answer. The session has checked that ranges neither wrap nor overlap; that the files are as large as they say is
-    /// for the owner to see.
+    /// answer. The session has checked that no range wraps and that guest addresses do not overlap; that the files are as large as
+    /// they say is for the owner to see.
     MapMemory {
         /// What to answer with.
         token: Token,

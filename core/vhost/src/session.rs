@@ -25,6 +25,10 @@ use ring::Ring;
 /// Messages that may wait behind one that is being carried out before no more are taken from the socket.
 const BACKLOG_MAX: usize = 16;
 
+/// Replies that may wait to be sent before no more messages are taken from the socket: a front-end that asks without
+/// listening uses up its own socket, not our memory.
+const OUTPUT_MAX: usize = 16;
+
 /// One connection of a front-end. See the crate's text for how to drive it.
 #[derive(Debug)]
 pub struct Session {
@@ -73,25 +77,25 @@ impl Session {
         })
     }
 
-    /// Bytes to read next: never past the end of a message, and zero while too many wait or the session is over.
+    /// Bytes to read next: never past the end of a message, and zero while too many messages or replies wait or the
+    /// session is over.
     ///
     /// Linux hands descriptors over with the read that takes the first byte sent along with them, so whoever reads no
     /// more than this knows which message they belong to.
     #[must_use]
     pub fn wanted(&self) -> usize {
-        if self.ended || self.backlog.len() >= BACKLOG_MAX { 0 } else { self.decoder.wanted() }
+        let full = self.backlog.len() >= BACKLOG_MAX || self.output.len() >= OUTPUT_MAX;
+        if self.ended || full || self.is_out_of_step() { 0 } else { self.decoder.wanted() }
     }
 
-    /// Take bytes, cut in any way; `fds` came with the first of them.
+    /// Take bytes, cut in any way; `fds` came with the first of them. More than [`Session::wanted`] are taken, too; they
+    /// wait.
     pub fn feed(&mut self, mut bytes: &[u8], mut fds: Vec<OwnedFd>) {
-        while !self.ended && (!bytes.is_empty() || !fds.is_empty()) {
+        while !self.ended && !self.is_out_of_step() && !(bytes.is_empty() && fds.is_empty()) {
             match self.decoder.push(&mut bytes, &mut fds) {
+                Ok(None) => {}
                 Ok(Some(message)) => self.backlog.push_back(Ok(message)),
-                Ok(None) => break,
-                Err(violation) => {
-                    self.backlog.push_back(Err(violation));
-                    break;
-                }
+                Err(violation) => self.backlog.push_back(Err(violation)),
             }
         }
         self.run();
@@ -171,6 +175,11 @@ impl Session {
         self.device.config.extend(config.iter().take(vfiomux_spec::vhost_user::MAX_CONFIG_SIZE_BYTES));
     }
 
+    /// Whether bytes have arrived that are no message: what comes after them means nothing.
+    fn is_out_of_step(&self) -> bool {
+        matches!(self.backlog.back(), Some(Err(_)))
+    }
+
     /// Carry out messages until one has to wait.
     fn run(&mut self) {
         while !self.ended && self.job.is_none() {
@@ -187,6 +196,3 @@ impl Session {
         self.output.push_back(Frame::reply(request, payload, fds));
     }
 }
-
-#[cfg(test)]
-mod tests;
