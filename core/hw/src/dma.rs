@@ -36,6 +36,11 @@ pub trait Iommu: Send + Sync {
     /// Bitmap of page sizes: bit `n` set means pages of `1 << n` bytes.
     fn page_sizes(&self) -> u64;
 
+    /// How many mappings fit, where there is a limit.
+    fn mappings_max(&self) -> Option<u32> {
+        None
+    }
+
     /// Makes `size_bytes` of memory at `host` visible to the device at `iova`. Pins the memory where the mechanism is real.
     /// The caller keeps the memory alive until after [`Self::unmap`].
     fn map(&self, iova: Iova, host: NonNull<u8>, size_bytes: u64, rights: Rights) -> io::Result<()>;
@@ -111,6 +116,18 @@ impl DmaDomain {
     #[must_use]
     pub fn page_bytes(&self) -> u64 {
         self.page_bytes
+    }
+
+    /// The ranges of addresses that devices can use.
+    #[must_use]
+    pub fn apertures(&self) -> Vec<RangeInclusive<u64>> {
+        self.iommu.apertures()
+    }
+
+    /// How many mappings fit, where there is a limit.
+    #[must_use]
+    pub fn mappings_max(&self) -> Option<u32> {
+        self.iommu.mappings_max()
     }
 
     /// All that is mapped now.
@@ -277,6 +294,12 @@ impl WeakGrant {
     #[must_use]
     pub fn upgrade(&self) -> Option<Grant> {
         self.0.upgrade().map(Grant)
+    }
+
+    /// Whether the mapping still has a holder. Unlike [`Self::upgrade`] it takes no share, which would have to be given back.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

@@ -1,0 +1,11 @@
+//! Memory that a front-end lends us: files, where the guest sees them, and how addresses become segments.
+
+mod access;
+mod cache;
+mod map;
+mod region;
+
+pub(crate) use access::{load, store};
+pub use cache::RegionCache;
+pub use map::{Hint, MapRegion, MemoryMap, OutsideMemory, REGIONS_MAX};
+pub use region::{FileIdentity, FileRegion};

@@ -1,0 +1,244 @@
+//! The split virtqueue (virtio 1.3 2.7), device side.
+
+use std::collections::VecDeque;
+
+use vfiomux_spec::virtio::features::{RING_EVENT_IDX, RING_INDIRECT_DESC};
+
+use super::chain::Chain;
+use super::event::{self, Words};
+use super::heads::{Head, HeadSet};
+use super::walk::walk;
+use super::words::RingWords;
+use crate::inflight::InflightQueue;
+use crate::memory::MemoryMap;
+use crate::seeded::{self, Bug};
+use crate::{GuestError, RingFault};
+
+/// A ring as a front-end sets it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingSetup {
+    /// Entries (SET_VRING_NUM).
+    pub size: u32,
+    /// The front-end's address of the descriptor table (SET_VRING_ADDR).
+    pub desc_user_addr: u64,
+    /// The front-end's address of the available ring.
+    pub avail_user_addr: u64,
+    /// The front-end's address of the used ring.
+    pub used_user_addr: u64,
+    /// The available index to begin at (SET_VRING_BASE). With an in-flight region, that region and the used ring say it.
+    pub base: u16,
+    /// The features that driver and device agreed on.
+    pub features: u64,
+}
+
+/// A split virtqueue in service. Belongs to one thread at a time.
+///
+/// A breath takes chains with [`pop`](Self::pop), returns them with [`push_used`](Self::push_used) as they complete,
+/// and ends in one [`publish`](Self::publish) and one look at [`should_call`](Self::should_call).
+#[derive(Debug)]
+pub struct SplitRing {
+    words: RingWords,
+    event_idx: bool,
+    indirect: bool,
+    /// The next available entry to take.
+    next_avail: u16,
+    /// The driver's available index when last looked at.
+    avail_index: u16,
+    /// The next used entry to fill.
+    next_used: u16,
+    /// The used index that the driver can see.
+    published: u16,
+    /// The used index at which the driver was last told, or asked whether it wants to be.
+    told: u16,
+    /// The driver may be waiting for a call that a predecessor of ours owed it.
+    call_owed: bool,
+    out: HeadSet,
+    strays: u64,
+    inflight: Option<InflightQueue>,
+    /// What a predecessor had taken and not returned, in the order in which it took them.
+    resubmit: VecDeque<u16>,
+}
+
+impl SplitRing {
+    /// Starts a ring: finds its parts in the front-end's memory and picks up where a predecessor left off.
+    pub fn new(
+        map: &MemoryMap,
+        setup: &RingSetup,
+        inflight: Option<InflightQueue>,
+    ) -> Result<Self, GuestError> {
+        let words = RingWords::resolve(map, setup)?;
+        let used = words.used_index();
+        let mut ring = Self {
+            event_idx: setup.features & RING_EVENT_IDX != 0,
+            indirect: setup.features & RING_INDIRECT_DESC != 0,
+            next_avail: setup.base,
+            avail_index: setup.base,
+            next_used: used,
+            published: used,
+            told: used,
+            // A needless call does no harm; a call lost between publishing and a crash would hang the guest.
+            call_owed: used != 0,
+            out: HeadSet::new(words.size()),
+            strays: 0,
+            inflight,
+            resubmit: VecDeque::new(),
+            words,
+        };
+        if let Some(inflight) = &mut ring.inflight {
+            ring.resubmit = inflight.recover(ring.words.size(), used)?.into();
+            // Every chain taken is in the used ring or still in flight, so their number says how far we had come. At most
+            // `size` are in flight, and a size fits 16 bits.
+            ring.next_avail = used.wrapping_add(ring.resubmit.len() as u16);
+            ring.avail_index = ring.next_avail;
+        }
+        Ok(ring)
+    }
+
+    /// How many entries the ring has.
+    #[must_use]
+    pub fn size(&self) -> u16 {
+        self.words.size()
+    }
+
+    /// How many chains wait to be popped. Looks at the ring only if none are known to.
+    #[inline]
+    pub fn pending(&mut self) -> u16 {
+        if self.next_avail == self.avail_index {
+            self.avail_index = self.words.their_index();
+        }
+        // Both are at most the ring's size, unless the guest's index is wrong, of which `pop` tells.
+        self.avail_index.wrapping_sub(self.next_avail).saturating_add(self.resubmit.len() as u16)
+    }
+
+    /// Takes the next chain: its memory into `chain`, and the head with which it is returned.
+    ///
+    /// A ring whose guest broke the rules takes nothing, so that [`Self::next_avail`] still names the chain at fault.
+    #[inline]
+    pub fn pop(&mut self, map: &MemoryMap, chain: &mut Chain) -> Result<Option<Head>, RingFault> {
+        if !self.resubmit.is_empty() {
+            return self.pop_again(map, chain);
+        }
+        if self.next_avail == self.avail_index {
+            self.avail_index = self.words.their_index();
+            if self.next_avail == self.avail_index {
+                return Ok(None);
+            }
+        }
+        let waiting = self.avail_index.wrapping_sub(self.next_avail);
+        if waiting > self.words.size() {
+            return Err(RingFault::AvailIndex);
+        }
+        let index = self.words.avail_entry(self.next_avail);
+        walk(&self.words, map, self.indirect, index, chain)?;
+        if !self.out.insert(index) {
+            return Err(RingFault::HeadInFlight);
+        }
+        if let Some(inflight) = &mut self.inflight {
+            inflight.begin(index);
+        }
+        self.next_avail = self.next_avail.wrapping_add(1);
+        Ok(Some(Head { index }))
+    }
+
+    #[cold]
+    fn pop_again(&mut self, map: &MemoryMap, chain: &mut Chain) -> Result<Option<Head>, RingFault> {
+        let Some(&index) = self.resubmit.front() else { return Ok(None) };
+        walk(&self.words, map, self.indirect, index, chain)?;
+        if !self.out.insert(index) {
+            return Err(RingFault::HeadInFlight);
+        }
+        self.resubmit.pop_front();
+        Ok(Some(Head { index }))
+    }
+
+    /// Returns a chain of which `len` bytes were written. The guest sees it after [`Self::publish`].
+    #[inline]
+    pub fn push_used(&mut self, head: Head, len: u32) {
+        let Head { index } = head;
+        // A head of another ring, or of this one before it was stopped: the guest must not get it from us (I2).
+        if !self.out.remove(index) {
+            self.strays += 1;
+            return;
+        }
+        self.push(index, len);
+        if seeded::is(Bug::DoubleReturn) {
+            self.push(index, len);
+        }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, index: u16, len: u32) {
+        self.words.set_used_entry(self.next_used, index, len);
+        if let Some(inflight) = &mut self.inflight {
+            inflight.link(index);
+        }
+        self.next_used = self.next_used.wrapping_add(1);
+    }
+
+    /// Lets the guest see all that was returned: one store.
+    #[inline]
+    pub fn publish(&mut self) {
+        if self.next_used == self.published {
+            return;
+        }
+        self.words.set_our_index(self.next_used);
+        if let Some(inflight) = &mut self.inflight {
+            inflight.complete(self.next_used);
+        }
+        self.published = self.next_used;
+    }
+
+    /// Whether the guest wants to be called for what was published since this was last asked. True at most once for it.
+    #[inline]
+    pub fn should_call(&mut self) -> bool {
+        if self.published == self.told && !self.call_owed {
+            return false;
+        }
+        let told = std::mem::replace(&mut self.told, self.published);
+        let owed = std::mem::take(&mut self.call_owed);
+        event::owes(&self.words, self.event_idx, self.published, told) || owed
+    }
+
+    /// Asks the guest to kick, then looks once more: true when there is work already, and sleeping would be wrong.
+    #[inline]
+    #[must_use = "when there is work already, the guest will not kick for it"]
+    pub fn arm(&mut self) -> bool {
+        event::arm(&self.words, self.event_idx, self.next_avail) || !self.resubmit.is_empty()
+    }
+
+    /// Asks the guest not to kick: somebody is awake and looks by itself.
+    #[inline]
+    pub fn disarm(&mut self) {
+        event::disarm(&self.words, self.event_idx, self.next_avail);
+    }
+
+    /// The next entry of the available ring to be taken: what GET_VRING_BASE answers.
+    #[must_use]
+    pub fn next_avail(&self) -> u16 {
+        self.next_avail
+    }
+
+    /// How many chains are out: popped and not returned.
+    #[must_use]
+    pub fn out(&self) -> u32 {
+        self.out.len()
+    }
+
+    /// How many heads were pushed that this ring had not given out. Anything but zero is a defect above.
+    #[must_use]
+    pub fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    /// Takes the ring out of service and returns its base. What is out stays in the in-flight region, if there is one.
+    ///
+    /// Kicks are asked for again, so that the guest wakes whoever serves the ring next.
+    pub fn stop(mut self) -> u16 {
+        self.publish();
+        event::arm(&self.words, self.event_idx, self.next_avail);
+        self.next_avail
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! A split ring's memory, its pointers resolved.
+#![expect(
+    unsafe_code,
+    reason = "a ring's words are reached through pointers that were checked once, at start"
+)]
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{Ordering, fence};
+
+use vfiomux_spec::virtio::split::{
+    AVAIL_ALIGN_BYTES, AVAIL_ENTRY_SIZE_BYTES, AVAIL_F_NO_INTERRUPT, DESC_ALIGN_BYTES, DESC_SIZE_BYTES,
+    Descriptor, ENTRIES_OFFSET, FLAGS_OFFSET, IDX_OFFSET, USED_ALIGN_BYTES, USED_ENTRY_SIZE_BYTES,
+    USED_F_NO_NOTIFY, avail_event_offset, avail_ring_size_bytes, desc_table_size_bytes, is_queue_size,
+    used_event_offset, used_ring_size_bytes,
+};
+
+use super::event::Words;
+use super::split::RingSetup;
+use crate::GuestError;
+use crate::memory::{FileRegion, MemoryMap, load, store};
+
+/// Where a ring's three parts lie. Each is whole inside a region that is held here, and aligned.
+#[derive(Debug)]
+pub(crate) struct RingWords {
+    desc: NonNull<u8>,
+    avail: NonNull<u8>,
+    used: NonNull<u8>,
+    /// Of the ring; a power of two.
+    size: u16,
+    _regions: [Arc<FileRegion>; 3],
+}
+
+// SAFETY: the pointers are addresses in regions that are held; every access is atomic.
+unsafe impl Send for RingWords {}
+
+impl RingWords {
+    /// Finds the ring's parts in the front-end's memory.
+    pub(crate) fn resolve(map: &MemoryMap, setup: &RingSetup) -> Result<Self, GuestError> {
+        let size = u16::try_from(setup.size).ok().filter(|_| is_queue_size(setup.size));
+        let size = size.ok_or(GuestError::QueueSize { size: setup.size })?;
+        let find = |part, addr, len, align| {
+            let (host, region) = map.at_user(addr, len).ok_or(GuestError::RingOutside { part, addr })?;
+            // A region keeps the phase within a page, so host and front-end agree on this.
+            if (host.as_ptr() as u64).is_multiple_of(align) {
+                Ok((host, region.clone()))
+            } else {
+                Err(GuestError::RingMisaligned { part, addr })
+            }
+        };
+        let (desc, r0) =
+            find("descriptor table", setup.desc_user_addr, desc_table_size_bytes(size), DESC_ALIGN_BYTES)?;
+        let (avail, r1) =
+            find("available ring", setup.avail_user_addr, avail_ring_size_bytes(size), AVAIL_ALIGN_BYTES)?;
+        let (used, r2) =
+            find("used ring", setup.used_user_addr, used_ring_size_bytes(size), USED_ALIGN_BYTES)?;
+        Ok(Self { desc, avail, used, size, _regions: [r0, r1, r2] })
+    }
+
+    #[inline(always)]
+    pub(crate) fn size(&self) -> u16 {
+        self.size
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u16) -> usize {
+        usize::from(index & self.size.wrapping_sub(1))
+    }
+
+    /// Where the descriptor is.
+    #[inline(always)]
+    fn descriptor_word(&self, index: u16) -> NonNull<u64> {
+        // SAFETY: a slot lies in the table, which `resolve` found whole and aligned to 16.
+        unsafe { self.desc.add(DESC_SIZE_BYTES as usize * self.slot(index)).cast() }
+    }
+
+    /// Where the available entry is that the free-running index names.
+    #[inline(always)]
+    fn avail_word(&self, index: u16) -> NonNull<u16> {
+        // SAFETY: a slot lies in the available ring, which `resolve` found whole and aligned to 2.
+        unsafe {
+            self.avail
+                .add(ENTRIES_OFFSET as usize + AVAIL_ENTRY_SIZE_BYTES as usize * self.slot(index))
+                .cast()
+        }
+    }
+
+    /// Where the used entry is that the free-running index names.
+    #[inline(always)]
+    fn used_words(&self, index: u16) -> NonNull<u32> {
+        // SAFETY: a slot lies in the used ring, which `resolve` found whole and aligned to 4.
+        unsafe {
+            self.used.add(ENTRIES_OFFSET as usize + USED_ENTRY_SIZE_BYTES as usize * self.slot(index)).cast()
+        }
+    }
+
+    /// The head that the free-running index names.
+    #[inline(always)]
+    pub(crate) fn avail_entry(&self, index: u16) -> u16 {
+        // SAFETY: `avail_word` points into the ring, which is held.
+        u16::from_le(unsafe { load(self.avail_word(index).as_ptr(), Relaxed) })
+    }
+
+    /// Descriptor `index`, its two words read once each; `None` outside the table.
+    #[inline(always)]
+    pub(crate) fn descriptor(&self, index: u16) -> Option<Descriptor> {
+        // SAFETY: `descriptor_word` points into the table, which is held.
+        (index < self.size).then(|| unsafe { descriptor_at(self.descriptor_word(index).as_ptr()) })
+    }
+
+    /// Fills the used entry that the free-running index names. Relaxed: `set_our_index` releases it.
+    #[inline(always)]
+    pub(crate) fn set_used_entry(&self, index: u16, head: u16, len: u32) {
+        let entry = self.used_words(index).as_ptr();
+        // SAFETY: both words of the entry lie in the ring, which is held.
+        unsafe {
+            store(entry, u32::from(head).to_le(), Relaxed);
+            store(entry.add(1), len.to_le(), Relaxed);
+        }
+    }
+
+    /// The used index as a predecessor, or we, left it.
+    pub(crate) fn used_index(&self) -> u16 {
+        self.load_word(self.used, IDX_OFFSET, Acquire)
+    }
+
+    /// Reads a 16-bit word of the available or the used ring.
+    #[inline(always)]
+    fn load_word(&self, ring: NonNull<u8>, offset: u64, ordering: Ordering) -> u16 {
+        // SAFETY: `resolve` found both rings whole and aligned, and every offset used here lies inside them.
+        u16::from_le(unsafe { load(ring.add(offset as usize).cast().as_ptr(), ordering) })
+    }
+
+    /// Writes a 16-bit word of the available or the used ring.
+    #[inline(always)]
+    fn store_word(&self, ring: NonNull<u8>, offset: u64, value: u16, ordering: Ordering) {
+        // SAFETY: as in `load_word`.
+        unsafe { store(ring.add(offset as usize).cast().as_ptr(), value.to_le(), ordering) }
+    }
+}
+
+/// Reads a descriptor, each of its two words once.
+///
+/// # Safety
+///
+/// `at` must be valid for reads of 16 bytes and aligned to 8.
+#[inline(always)]
+pub(super) unsafe fn descriptor_at(at: *const u64) -> Descriptor {
+    // SAFETY: the caller's promise.
+    let (low, high) = unsafe { (load(at, Relaxed), load(at.add(1), Relaxed)) };
+    Descriptor::from_words(u64::from_le(low), u64::from_le(high))
+}
+
+/// The device's side: its index is `used.idx`, the driver's `avail.idx`.
+impl Words for RingWords {
+    #[inline(always)]
+    fn their_index(&self) -> u16 {
+        // Acquire: pairs with the driver's release of avail.idx (virtio 1.3 2.7.13.3.1).
+        self.load_word(self.avail, IDX_OFFSET, Acquire)
+    }
+    #[inline(always)]
+    fn set_our_index(&self, index: u16) {
+        // Release: pairs with the driver's acquire of used.idx; it then sees the entries and what the device wrote.
+        self.store_word(self.used, IDX_OFFSET, index, Release);
+    }
+    #[inline(always)]
+    fn their_event(&self) -> u16 {
+        self.load_word(self.avail, used_event_offset(self.size), Relaxed)
+    }
+    #[inline(always)]
+    fn set_our_event(&self, index: u16) {
+        self.store_word(self.used, avail_event_offset(self.size), index, Relaxed);
+    }
+    #[inline(always)]
+    fn they_are_quiet(&self) -> bool {
+        self.load_word(self.avail, FLAGS_OFFSET, Relaxed) & AVAIL_F_NO_INTERRUPT != 0
+    }
+    #[inline(always)]
+    fn set_quiet(&self, quiet: bool) {
+        self.store_word(self.used, FLAGS_OFFSET, if quiet { USED_F_NO_NOTIFY } else { 0 }, Relaxed);
+    }
+    #[inline(always)]
+    fn full_fence(&self) {
+        fence(SeqCst);
+    }
+}
+
+/// The driver's side: its index is `avail.idx`, the device's `used.idx`.
+#[derive(Debug)]
+pub(crate) struct DriverWords(pub(crate) RingWords);
+
+impl DriverWords {
+    /// Writes descriptor `index`. Relaxed: `set_our_index` releases it.
+    pub(crate) fn set_descriptor(&self, index: u16, descriptor: Descriptor) {
+        let [low, high] = zerocopy::transmute!(descriptor);
+        let at = self.0.descriptor_word(index).as_ptr();
+        // SAFETY: both words of the descriptor lie in the table, which is held.
+        unsafe {
+            store::<u64>(at, low, Relaxed);
+            store::<u64>(at.add(1), high, Relaxed);
+        }
+    }
+
+    /// Fills the available entry that the free-running index names. Relaxed: `set_our_index` releases it.
+    pub(crate) fn set_avail_entry(&self, index: u16, head: u16) {
+        // SAFETY: `avail_word` points into the ring, which is held.
+        unsafe { store(self.0.avail_word(index).as_ptr(), head.to_le(), Relaxed) };
+    }
+
+    /// The used entry that the free-running index names: head and length.
+    pub(crate) fn used_entry(&self, index: u16) -> (u32, u32) {
+        let entry = self.0.used_words(index).as_ptr();
+        // SAFETY: both words of the entry lie in the ring, which is held.
+        let (id, len) = unsafe { (load(entry, Relaxed), load(entry.add(1), Relaxed)) };
+        (u32::from_le(id), u32::from_le(len))
+    }
+}
+
+impl Words for DriverWords {
+    fn their_index(&self) -> u16 {
+        // Acquire: pairs with the device's release of used.idx.
+        self.0.load_word(self.0.used, IDX_OFFSET, Acquire)
+    }
+    fn set_our_index(&self, index: u16) {
+        // Release: pairs with the device's acquire of avail.idx; it then sees entries, descriptors and data.
+        self.0.store_word(self.0.avail, IDX_OFFSET, index, Release);
+    }
+    fn their_event(&self) -> u16 {
+        self.0.load_word(self.0.used, avail_event_offset(self.0.size), Relaxed)
+    }
+    fn set_our_event(&self, index: u16) {
+        self.0.store_word(self.0.avail, used_event_offset(self.0.size), index, Relaxed);
+    }
+    fn they_are_quiet(&self) -> bool {
+        self.0.load_word(self.0.used, FLAGS_OFFSET, Relaxed) & USED_F_NO_NOTIFY != 0
+    }
+    fn set_quiet(&self, quiet: bool) {
+        self.0.store_word(self.0.avail, FLAGS_OFFSET, if quiet { AVAIL_F_NO_INTERRUPT } else { 0 }, Relaxed);
+    }
+    fn full_fence(&self) {
+        fence(SeqCst);
+    }
+}
