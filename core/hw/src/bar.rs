@@ -30,6 +30,10 @@ pub unsafe trait Window: Send + Sync {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// Whether the device behind it has vanished; reads give ones then, and writes go nowhere.
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 /// A register window: volatile, little-endian, shared by whoever holds a clone.
@@ -38,10 +42,10 @@ pub struct Bar {
     base: NonNull<u8>,
     len: usize,
     bell: Option<Arc<dyn Bell>>,
-    _window: Arc<dyn Window>,
+    window: Arc<dyn Window>,
 }
 
-// SAFETY: the window promises validity from any thread for as long as `_window` lives, and every access is volatile.
+// SAFETY: the window promises validity from any thread for as long as `window` lives, and every access is volatile.
 unsafe impl Send for Bar {}
 // SAFETY: as above; no method needs exclusive access.
 unsafe impl Sync for Bar {}
@@ -50,7 +54,7 @@ impl Bar {
     /// A window over `window`, whose writes `bell`, if given, hears of.
     #[must_use]
     pub fn new(window: Arc<dyn Window>, bell: Option<Arc<dyn Bell>>) -> Self {
-        Self { base: window.base(), len: window.len(), bell, _window: window }
+        Self { base: window.base(), len: window.len(), bell, window }
     }
 
     /// Length of the window, bytes.
@@ -63,6 +67,14 @@ impl Bar {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether the device behind it has vanished. Reads give ones then, and writes go nowhere.
+    ///
+    /// A device may be gone for a while before this says so: it is noticed when somebody reaches into the window.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.window.is_gone()
     }
 
     fn pointer<T>(&self, offset: usize) -> Result<*mut T, HwError> {

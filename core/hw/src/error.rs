@@ -1,6 +1,8 @@
 use std::io;
+use std::path::PathBuf;
 
 use crate::Iova;
+use crate::inventory::Holder;
 
 /// What can go wrong while owning a function. The message is what an operator reads.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +37,7 @@ pub enum HwError {
         size_bytes: u64,
     },
     /// The IOMMU refused a mapping.
-    #[error(
-        "mapping {size_bytes:#x} bytes at {iova} failed: {source}; raise the locked-memory limit (LimitMEMLOCK=infinity, ulimit -l) if it says out of memory"
-    )]
+    #[error("mapping {size_bytes:#x} bytes at {iova} failed: {source}{}", mapping_advice(source))]
     Map {
         /// Where in the I/O address space.
         iova: Iova,
@@ -116,7 +116,71 @@ pub enum HwError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// There is no such function.
+    #[error("there is no PCI function {function}; vfiomuxctl device list shows those there are")]
+    NotFound {
+        /// Address asked for.
+        function: String,
+    },
+    /// The function is not bound to vfio-pci.
+    #[error(
+        "{function} is bound to {}; run vfiomuxctl device claim {function}",
+        driver.as_deref().unwrap_or("no driver")
+    )]
+    NotClaimed {
+        /// Address of the function.
+        function: String,
+        /// The driver that has it.
+        driver: Option<String>,
+    },
+    /// The host uses the function.
+    #[error("{function} is in use: {}; end that first, nothing has been changed", list(holders))]
+    InUse {
+        /// Address of the function.
+        function: String,
+        /// What uses it.
+        holders: Vec<Holder>,
+    },
+    /// The host uses other functions of the same IOMMU group.
+    #[error(
+        "{function} shares IOMMU group {group} with {}, which the host uses; a group is owned whole or not at all: unbind those, or put the device into another slot",
+        list(members)
+    )]
+    SharedGroup {
+        /// Address of the function.
+        function: String,
+        /// Number of the group.
+        group: u32,
+        /// The others, with their drivers.
+        members: Vec<String>,
+    },
+    /// What the host says of its devices cannot be read.
+    #[error("cannot read {}: {source}; run as root where it says permission denied", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// Anything else that an operator must put right, worded whole.
     #[error("{0}")]
     Refused(String),
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What helps against a refused mapping.
+fn mapping_advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            "; the locked-memory limit is too low for this guest: set LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited"
+        }
+        Some(libc::ENOSPC) => {
+            "; too many mappings: use fewer memory slots, or raise dma_entry_limit of the module vfio_iommu_type1"
+        }
+        Some(libc::EFAULT) => "; the memory is not there: the front-end may have truncated its file",
+        _ => "",
+    }
 }

@@ -21,13 +21,16 @@
 
 pub mod address;
 pub mod bar;
+pub mod bind;
 pub mod dma;
 pub mod epoch;
 mod error;
 pub mod fault;
 pub mod function;
+pub mod inventory;
 pub mod iova;
 mod segment;
+pub mod vfio;
 
 pub use address::{Iova, ParseAddressError, PciAddress};
 pub use bar::{Bar, Bell, Doorbell};
