@@ -205,6 +205,26 @@ pub struct IdentifyNamespace {
     pub reserved_384: [u8; 3712],
 }
 
+/// Identify Controller, NVM command set ([`CNS_CONTROLLER_OF_SET`] with CSI 0, NVM 1.0c 4.1.5.2).
+#[derive(Clone, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct IdentifyControllerNvm {
+    /// Verify size limit: `2 ^ vsl` pages of `CAP.MPSMIN`; 0 for no limit.
+    pub vsl: u8,
+    /// Write Zeroes size limit: `2 ^ wzsl` pages of `CAP.MPSMIN`; 0 for no limit.
+    pub wzsl: u8,
+    /// Write Uncorrectable size limit: `2 ^ wusl` pages of `CAP.MPSMIN`; 0 for no limit.
+    pub wusl: u8,
+    /// Most ranges in a Dataset Management command; 0 when not said.
+    pub dmrl: u8,
+    /// Most blocks in one range of a Dataset Management command; 0 when not said.
+    pub dmrsl: U32,
+    /// Most blocks in all ranges of a Dataset Management command; 0 when not said.
+    pub dmsl: U64,
+    /// Reserved.
+    pub reserved_16: [u8; 4080],
+}
+
 /// Active namespace list (NVMe 2.0c 5.17.2.2): increasing identifiers, ended by 0.
 #[derive(Clone, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -540,7 +560,7 @@ macro_rules! all_zero_default {
     };
 }
 
-all_zero_default!(IdentifyController, IdentifyNamespace, NamespaceList);
+all_zero_default!(IdentifyController, IdentifyControllerNvm, IdentifyNamespace, NamespaceList);
 
 /// An ASCII field without its padding; what is not printable ASCII ends it, since a device's bytes go to terminals and logs.
 pub fn ascii(field: &[u8]) -> &str {
@@ -570,6 +590,7 @@ const _: () = {
     assert!(offset_of!(IdentifyNamespace, nsattr) == 99);
     assert!(offset_of!(IdentifyNamespace, nguid) == 104);
     assert!(offset_of!(IdentifyNamespace, lbaf) == 128);
+    assert!(size_of::<IdentifyControllerNvm>() == IDENTIFY_BYTES);
     assert!(size_of::<NamespaceList>() == IDENTIFY_BYTES);
     assert!(size_of::<NamespaceDescriptorHeader>() == 4);
 };
