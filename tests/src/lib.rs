@@ -16,7 +16,8 @@
 //!   and a script from `tests/lab/guest`, which is where what a guest does is written down.
 //! - [`vm`] runs it and hears what it reports; [`qmp`] is the hand on the machine while it runs: devices plugged, pulled, broken.
 //! - [`vfio`] puts together the lab's machines: an emulated IOMMU with NVMe controllers behind it.
-//! - [`backend`] starts what is under test on the host.
+//! - [`daemon`] runs what is under test on the host; [`backend`] is what it has in common with the stand-in that the harness itself is
+//!   checked against.
 //! - [`check`] drives a vhost-user-blk socket through the crate `virtio-driver`, which shares no code with ours, and holds every
 //!   byte that comes back against an oracle. `vfiomux-check` is the same as a program, for the inside of a guest.
 //! - [`frontend`] is a second front-end, on the crate `vhost`, whose rings are written by hand, so that they can be wrong.
@@ -25,6 +26,7 @@
 
 pub mod backend;
 pub mod check;
+pub mod daemon;
 pub mod frontend;
 
 mod cpio;

@@ -2,18 +2,31 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::initramfs::Initramfs;
-use crate::lab::Lab;
+use crate::lab::{Lab, workspace_program};
 use crate::vm::VmBuilder;
 
 /// Where [`VfioMachine::controller`] puts its controllers: the first in slot 1, and so on.
 pub const ADDRESSES: [&str; 4] = ["0000:00:01.0", "0000:00:02.0", "0000:00:03.0", "0000:00:04.0"];
 
+/// Where the first [`VfioMachine::removable_controller`] of a machine without others is found.
+pub const REMOVABLE_ADDRESS: &str = "0000:01:00.0";
+
 /// A guest with the kernel's VFIO and NVMe drivers that runs a script of `tests/lab/guest`.
 pub fn vfio_guest(lab: &Lab, script: &str) -> io::Result<Initramfs> {
     Initramfs::new(lab, script)?.module("vfio_iommu_type1")?.module("vfio-pci")?.module("nvme")
+}
+
+/// The same with the programs under test, and those that the scripts need.
+pub fn daemon_guest(lab: &Lab, script: &str) -> io::Result<Initramfs> {
+    let mut guest = vfio_guest(lab, script)?.module("crc32c_generic")?.module("ext4")?;
+    for program in ["vfiomuxd", "vfiomuxctl", "vfiomux-check"] {
+        guest = guest.program(&workspace_program(program))?;
+    }
+    guest.program(Path::new("/sbin/mke2fs"))
 }
 
 /// A machine whose IOMMU all devices are behind.
@@ -52,6 +65,18 @@ impl VfioMachine {
             let drive = self.image(*size_mib)?;
             self.arguments += &format!(" -device nvme-ns,drive={drive},bus=nvme{number}{options}");
         }
+        Ok(self)
+    }
+
+    /// Adds a controller that can be pulled out, on a root port of its own, with one namespace: `nvme1` behind `port1`, and so on.
+    pub fn removable_controller(mut self, options: &str, size_mib: u64) -> io::Result<VfioMachine> {
+        self.controllers += 1;
+        let number = self.controllers;
+        let image = self.image(size_mib)?;
+        self.arguments += &format!(
+            " -device pcie-root-port,id=port{number},chassis={number},slot={number},addr={number:02x}.0 \
+             -device nvme,id=nvme{number},serial=lab-{number},bus=port{number},drive={image}{options}"
+        );
         Ok(self)
     }
 

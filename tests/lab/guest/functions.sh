@@ -47,3 +47,49 @@ bind_to_vfio() {
     echo "$1" >/sys/bus/pci/drivers_probe
     [ "$(basename "$(readlink -f "$device/driver")")" = vfio-pci ] || fail "$1 was not bound to vfio-pci"
 }
+
+# --- the programs under test -----------------------------------------------------------------------------------------------------
+
+control=/run/vfiomux/control.sock
+
+ctl() { /host/vfiomuxctl --control "$control" "$@"; }
+
+# Starts the daemon with these arguments and waits until it is ready.
+start_daemon() {
+    mkdir -p /run/vfiomux
+    : >/tmp/vfiomuxd.ready
+    /host/vfiomuxd "$@" --state-dir /run/vfiomux/state --control "$control" >/tmp/vfiomuxd.ready 2>>/tmp/vfiomuxd.log &
+    daemon=$!
+    wait_until 30 grep -q '^ready' /tmp/vfiomuxd.ready
+}
+
+# Ends the daemon as systemd does; it must end well.
+stop_daemon() {
+    kill -TERM "$daemon"
+    wait "$daemon" || fail "vfiomuxd ended with status $?"
+}
+
+create_channel() { # NAME DEVICE SIZE QUEUES
+    ctl channel create "$1" --device "$2" --tenant "tenant-$1" --size "$3" --queues "$4" --endpoint "/run/vfiomux/$1.sock"
+}
+
+# Checks a channel's data: check NAME OPTION…
+check() {
+    channel=$1
+    shift
+    /host/vfiomux-check "/run/vfiomux/$channel.sock" "$@" >"/tmp/check-$channel" 2>&1 ||
+        fail "channel $channel: $(cat "/tmp/check-$channel")"
+}
+
+# A command that must be refused, with a complaint that says what is meant: refused PATTERN COMMAND…
+refused() {
+    pattern=$1
+    shift
+    ! "$@" >/tmp/refused 2>&1 || fail "was not refused: $*"
+    grep -Eqi "$pattern" /tmp/refused || fail "$*: does not say '$pattern': $(cat /tmp/refused)"
+}
+
+driver_of() { basename "$(readlink -f "/sys/bus/pci/devices/$1/driver" || echo none)"; }
+
+# device_shows ADDRESS PATTERN: whether the daemon's description of a device has a line that matches.
+device_shows() { ctl device show "$1" --json | tr ',' '\n' | grep -Eq "$2"; }

@@ -1,0 +1,44 @@
+# The whole life of a controller with two tenants: claimed from its kernel driver, formatted, carved; both channels checked at the same
+# time; the daemon restarted; a channel's place given to another; all destroyed, and the controller given back.
+# variables: ADDRESS, QUEUES, CHANNEL_SIZE, OPERATIONS, SEGMENTS
+
+expect 'the driver at first' "$(driver_of "$ADDRESS")" nvme
+start_daemon
+device_shows "$ADDRESS" '"driver": ?"nvme"' || fail 'the unclaimed controller is not listed with its driver'
+
+ctl device claim "$ADDRESS"
+expect 'the driver of a claimed device' "$(driver_of "$ADDRESS")" vfio-pci
+ctl device format "$ADDRESS"
+create_channel a "$ADDRESS" "$CHANNEL_SIZE" "$QUEUES"
+create_channel b "$ADDRESS" "$CHANNEL_SIZE" "$QUEUES"
+report 'carved'
+
+workload="--rings $QUEUES --operations $OPERATIONS --segments $SEGMENTS --span-bytes 4194304"
+check a --identity 1 --seed 1 --initially-zero --remember /tmp/a $workload &
+first=$!
+check b --identity 2 --seed 2 --initially-zero --remember /tmp/b $workload
+wait "$first"
+# Now that both are done: whether either left something where the other's data is.
+check a --identity 1 --operations 0 --recall /tmp/a $workload
+check b --identity 2 --operations 0 --recall /tmp/b $workload
+report 'verified'
+
+stop_daemon
+start_daemon --device "$ADDRESS"
+check a --identity 1 --seed 3 --recall /tmp/a --remember /tmp/a $workload
+check b --identity 2 --operations 0 --recall /tmp/b $workload
+report 'restarted'
+
+ctl channel destroy a
+create_channel c "$ADDRESS" "$CHANNEL_SIZE" "$QUEUES"
+check c --identity 3 --seed 4 --initially-zero $workload
+check b --identity 2 --operations 0 --recall /tmp/b $workload
+report 'scrubbed'
+
+refused 'channel' ctl device release "$ADDRESS"
+ctl channel destroy b
+ctl channel destroy c
+ctl device release "$ADDRESS"
+expect 'the driver of a released device' "$(driver_of "$ADDRESS")" nvme
+stop_daemon
+report 'released'
