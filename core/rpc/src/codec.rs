@@ -227,3 +227,6 @@ pub fn read_message(line: &[u8]) -> Result<Message, String> {
         _ => Err("neither one answer nor a notification".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

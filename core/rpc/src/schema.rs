@@ -102,3 +102,6 @@ fn descriptors(schema: &Schema) -> Vec<Value> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

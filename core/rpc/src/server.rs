@@ -407,3 +407,6 @@ fn permission(caller: Caller, method: &str, needed: Role) -> RpcError {
         needed.name()
     ))
 }
+
+#[cfg(test)]
+mod tests;
