@@ -218,7 +218,9 @@ pub enum Outcome {
 
 /// Everything there is to know of a ring that starts.
 ///
-/// Descriptors are shared with the session, which needs them again when the ring is disabled and enabled.
+/// Descriptors are shared with the session, which needs them again when the ring is disabled and enabled. They are what
+/// the front-end sent, and remain in its hands, too: one that should be an eventfd may be a pipe, or may be made to
+/// block at any time.
 #[derive(Clone, Debug)]
 pub struct RingSetup {
     /// Entries: a power of two, at most [`Device::ring_size_max`](crate::Device::ring_size_max).

@@ -27,10 +27,12 @@
 //! # fn drive(connection: &mut Connection, session: &mut Session) {
 //! loop {
 //!     let progress = connection.pump(session);
+//!     let mut acted = false;
 //!     while let Some(action) = session.next_action() {
 //!         carry_out(action); // now or later: session.complete(token, outcome)
+//!         acted = true;
 //!     }
-//!     if progress.is_idle() {
+//!     if progress.is_idle() && !acted {
 //!         break;
 //!     }
 //! }
@@ -45,6 +47,7 @@ mod codec;
 mod device;
 mod error;
 mod request;
+mod seeded;
 mod session;
 mod socket;
 mod trace;

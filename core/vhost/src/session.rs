@@ -91,7 +91,7 @@ impl Session {
     /// Take bytes, cut in any way; `fds` came with the first of them. More than [`Session::wanted`] are taken, too; they
     /// wait.
     pub fn feed(&mut self, mut bytes: &[u8], mut fds: Vec<OwnedFd>) {
-        while !self.ended && !self.is_out_of_step() && !(bytes.is_empty() && fds.is_empty()) {
+        while !(self.ended || self.is_out_of_step() || bytes.is_empty() && fds.is_empty()) {
             match self.decoder.push(&mut bytes, &mut fds) {
                 Ok(None) => {}
                 Ok(Some(message)) => self.backlog.push_back(Ok(message)),
@@ -196,3 +196,6 @@ impl Session {
         self.output.push_back(Frame::reply(request, payload, fds));
     }
 }
+
+#[cfg(test)]
+mod tests;

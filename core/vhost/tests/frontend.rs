@@ -109,10 +109,8 @@ impl Owner {
                 self.session.replace_config(&[7; 60]);
                 self.channel.as_mut().unwrap().config_changed().unwrap();
             }
-            if let Some(channel) = &mut self.channel {
-                if channel.pump().is_err() {
-                    self.channel = None;
-                }
+            if self.channel.as_mut().is_some_and(|channel| channel.pump().is_err()) {
+                self.channel = None;
             }
             loop {
                 let progress = self.connection.pump(&mut self.session);

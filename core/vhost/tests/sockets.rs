@@ -82,8 +82,10 @@ fn a_socket_in_use_is_refused_and_left_alone() {
     let error = Listener::bind(&path, MODE).unwrap_err();
     assert!(matches!(error, Error::EndpointInUse { .. }));
     assert!(error.to_string().contains("in use by another process; choose another path"));
+    // Its owner has noticed nothing, and can still be reached.
+    other.set_nonblocking(true).unwrap();
+    assert_eq!(other.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     UnixStream::connect(&path).unwrap();
-    drop(other);
 }
 
 #[test]
@@ -133,8 +135,13 @@ fn a_connector_pauses_longer_and_longer_and_connects_when_somebody_listens() {
     assert!(connector.poll(now_ns).is_some());
     assert!(connector.last_failure().is_none());
     listener.accept().unwrap();
+    assert_eq!(
+        connector.next_attempt_ns(),
+        now_ns + 5_000_000_000,
+        "what is dropped at once is not tried at once"
+    );
     connector.session_established();
-    assert!(connector.poll(now_ns + 1).is_some(), "a session that was one is made again at once");
+    assert_eq!(connector.next_attempt_ns(), now_ns + 100_000_000);
 }
 
 #[test]

@@ -58,7 +58,8 @@ impl Session {
         } else if has_own_reply(request) {
             self.close(EndReason::Violation(Violation::NotOffered { request: request.name() }));
         } else {
-            tracing::warn!(request = request.name(), "ignored a request that was not offered");
+            // No warning: a front-end could fill the log with it. The trace has the request.
+            tracing::debug!(request = request.name(), "ignored a request that was not offered");
         }
     }
 

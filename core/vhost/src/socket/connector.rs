@@ -18,7 +18,10 @@ const DELAY_MAX_NS: u64 = 5_000_000_000;
 pub struct Connector {
     path: PathBuf,
     address: SocketAddrUnix,
+    /// Pause after the next attempt.
     delay_ns: u64,
+    /// When the last attempt was made.
+    attempted_ns: u64,
     next_attempt_ns: u64,
     last_failure: Option<String>,
 }
@@ -34,6 +37,7 @@ impl Connector {
             path: path.to_owned(),
             address: address(path)?,
             delay_ns: DELAY_MIN_NS,
+            attempted_ns: 0,
             next_attempt_ns: 0,
             last_failure: None,
         })
@@ -47,6 +51,7 @@ impl Connector {
         if now_ns < self.next_attempt_ns {
             return None;
         }
+        self.attempted_ns = now_ns;
         self.next_attempt_ns = now_ns.saturating_add(self.delay_ns);
         self.delay_ns = self.delay_ns.saturating_mul(2).min(DELAY_MAX_NS);
         // A unix socket connects at once or not at all; with a full backlog it says EAGAIN, which is a failure too.
@@ -75,7 +80,7 @@ impl Connector {
     /// A session has come about over the connection last made: after its end, try again without a long pause.
     pub fn session_established(&mut self) {
         self.delay_ns = DELAY_MIN_NS;
-        self.next_attempt_ns = 0;
+        self.next_attempt_ns = self.attempted_ns.saturating_add(DELAY_MIN_NS);
     }
 
     /// Why the last attempt failed, if it did.

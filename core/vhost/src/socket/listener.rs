@@ -97,14 +97,18 @@ fn clear_the_way(path: &Path, address: &SocketAddrUnix) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(listen(error)),
     }
-    let probe = stream_socket().map_err(|errno| listen(errno.into()))?;
+    // A datagram socket cannot be connected to a stream socket, so who listens there notices nothing: a connection would
+    // look like a front-end that takes the place of the one at work. The kernel says which of the two is the case.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
+        .map_err(|errno| listen(errno.into()))?;
     match rustix::net::connect(&probe, address) {
         Err(Errno::CONNREFUSED) => match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(listen(error)),
             _ => Ok(()),
         },
         Err(Errno::NOENT) => Ok(()),
-        // Somebody answers, has a full backlog, keeps us out, or uses another kind of socket: somebody is there.
+        // EPROTOTYPE from a stream socket in use, success from a datagram socket, EACCES from one that keeps us out.
         _ => Err(Error::EndpointInUse { path: path.to_owned() }),
     }
 }
