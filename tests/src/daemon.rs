@@ -33,7 +33,22 @@ impl Vfiomuxd {
     /// When it does not become ready, with what it said.
     #[track_caller]
     pub fn start(directory: &Path, devices: &[&str]) -> Vfiomuxd {
-        let child = command(directory, devices).stdout(Stdio::piped()).stderr(log(directory)).spawn();
+        Vfiomuxd::start_by(command(directory, devices), directory)
+    }
+
+    /// The same with a configuration file of this content.
+    #[track_caller]
+    pub fn start_with_config(directory: &Path, devices: &[&str], config: &str) -> Vfiomuxd {
+        let path = directory.join("vfiomux.toml");
+        fs::write(&path, config).expect("a file in the test's own directory");
+        let mut command = command(directory, devices);
+        command.arg("--config").arg(path);
+        Vfiomuxd::start_by(command, directory)
+    }
+
+    #[track_caller]
+    fn start_by(mut command: Command, directory: &Path) -> Vfiomuxd {
+        let child = command.stdout(Stdio::piped()).stderr(log(directory)).spawn();
         let mut daemon =
             Vfiomuxd { child: Killed(child.expect("vfiomuxd starts")), directory: directory.to_owned() };
         daemon.wait_until_ready();

@@ -230,6 +230,11 @@ impl Driver {
     pub fn set_available_index(&mut self, ring: usize, index: u16) {
         self.memory.store_u16(ring * RING_BYTES + AVAILABLE + 2, index);
         self.rings[ring].available = index;
+        self.kick(ring);
+    }
+
+    /// Tells the back-end to look at a ring.
+    pub fn kick(&self, ring: usize) {
         self.rings[ring].kick.write(1).expect("an event descriptor takes a count of one");
     }
 

@@ -1,9 +1,12 @@
 //! The back-end's side of vhost-user, judged by a front-end that others wrote: the crate `virtio-driver`, driven by
 //! [`vfiomux_tests::check`].
 
+use std::path::{Path, PathBuf};
+
 use tempfile::TempDir;
 use vfiomux_tests::backend::{Backend, QemuStorageDaemon};
 use vfiomux_tests::check::{self, CheckError, Initial, Options, Segments};
+use vfiomux_tests::daemon::Vfiomuxd;
 use vfiomux_tests::lab::Lab;
 
 /// A disk that QEMU's own daemon serves: the checker is held against it before it judges anything of ours.
@@ -52,4 +55,133 @@ fn the_checker_demands_zeros_of_a_new_disk() {
     check::run(&Options { operations: 50, ..options.clone() }).expect("a right back-end passes");
     let outcome = check::run(&Options { initial: Initial::Zero, ..options });
     assert!(matches!(outcome, Err(CheckError::Mismatch(_))), "{outcome:?}");
+}
+
+/// The load of one tenant, told from the others' by its identity.
+fn load(directory: &Path, socket: PathBuf, identity: u32, rings: u16) -> Options {
+    Options {
+        identity,
+        rings,
+        seed: u64::from(identity),
+        initial: Initial::Zero,
+        remember: Some(directory.join(format!("content-{identity}"))),
+        ..Options::new(socket)
+    }
+}
+
+/// What follows a load on the same disk: it must hold what the load left.
+fn next(load: &Options) -> Options {
+    let remembered = load.remember.clone().expect("every load remembers");
+    Options { initial: Initial::Remembered(remembered), seed: load.seed + 100, ..load.clone() }
+}
+
+/// Runs loads at the same time, each on a thread.
+#[track_caller]
+fn run_together(daemon: &Vfiomuxd, loads: &[Options]) {
+    let failures: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = loads.iter().map(|load| scope.spawn(|| check::run(load))).collect();
+        threads
+            .into_iter()
+            .filter_map(|thread| thread.join().expect("a check does not panic").err())
+            .collect()
+    });
+    assert!(failures.is_empty(), "{failures:?}\n{}", daemon.log());
+}
+
+/// Two tenants at work on one simulated controller, twice, with buffers cut in every way.
+#[track_caller]
+fn two_tenants_on(spec: &str, queues: u16) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon = Vfiomuxd::start(directory.path(), &[spec]);
+    let first = load(directory.path(), daemon.create_channel("a", "sim0", "alice", 48, queues), 1, queues);
+    let second = load(directory.path(), daemon.create_channel("b", "sim0", "bob", 48, queues), 2, queues);
+    run_together(&daemon, &[first.clone(), second.clone()]);
+    let odd = |load: &Options| Options { segments: Segments::Odd, ..next(load) };
+    run_together(&daemon, &[odd(&first), odd(&second)]);
+    daemon.terminate();
+}
+
+#[test]
+fn two_tenants_on_512_byte_blocks() {
+    two_tenants_on("sim:nvme,size=256M,lba=512", 2);
+}
+
+#[test]
+fn two_tenants_on_4096_byte_blocks_without_sgl() {
+    two_tenants_on("sim:nvme,size=256M,lba=4096,sgl=off", 2);
+}
+
+#[test]
+fn two_tenants_on_a_single_queue_pair_with_small_transfers() {
+    two_tenants_on("sim:nvme,size=256M,queues=1,mdts=1,entries=32", 1);
+}
+
+#[test]
+fn two_tenants_on_a_controller_that_completes_out_of_order() {
+    two_tenants_on("sim:nvme,size=256M,seed=7", 4);
+}
+
+#[test]
+fn data_outlives_a_restart_and_a_crash_of_the_daemon() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let spec = format!("sim:nvme,size=256M,file={}", directory.path().join("image").display());
+    let daemon = Vfiomuxd::start(directory.path(), &[&spec]);
+    let first = load(directory.path(), daemon.create_channel("a", "sim0", "alice", 48, 1), 1, 1);
+    let second = load(directory.path(), daemon.create_channel("b", "sim0", "bob", 48, 1), 2, 1);
+    run_together(&daemon, &[first.clone(), second.clone()]);
+    daemon.terminate();
+
+    let daemon = Vfiomuxd::start(directory.path(), &[&spec]);
+    run_together(&daemon, &[next(&first), next(&second)]);
+    daemon.kill();
+
+    let daemon = Vfiomuxd::start(directory.path(), &[&spec]);
+    run_together(&daemon, &[next(&first), next(&second)]);
+}
+
+#[test]
+fn a_front_end_that_dies_with_requests_in_flight_can_be_replaced_at_once() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon = Vfiomuxd::start(directory.path(), &["sim:nvme,size=256M,service-ns=200000"]);
+    let first = load(directory.path(), daemon.create_channel("a", "sim0", "alice", 48, 2), 1, 2);
+    check::run(&first).expect("the first front-end ends well");
+    for round in 0..10 {
+        let dies = Options { abandon_after: Some(100), seed: 1_000 + round, ..next(&first) };
+        check::run(&dies).unwrap_or_else(|error| panic!("round {round}: {error}\n{}", daemon.log()));
+    }
+    run_together(&daemon, &[next(&first)]);
+}
+
+#[test]
+fn a_channel_that_is_suspended_and_resumed_under_load_loses_nothing() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon = Vfiomuxd::start(directory.path(), &["sim:nvme,size=256M"]);
+    let long = Options {
+        operations: 20_000,
+        ..load(directory.path(), daemon.create_channel("a", "sim0", "alice", 48, 2), 1, 2)
+    };
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| check::run(&long));
+        for _ in 0..5 {
+            daemon.ctl(&["channel", "suspend", "a"]);
+            assert_eq!(daemon.ctl_json(&["channel", "show", "a"])["oper"], "suspended");
+            daemon.ctl(&["channel", "resume", "a"]);
+        }
+        let outcome = load.join().expect("a check does not panic");
+        outcome.unwrap_or_else(|error| panic!("{error}\n{}", daemon.log()));
+    });
+}
+
+/// C3
+#[test]
+fn the_next_owner_of_a_channel_s_place_finds_zeros() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon = Vfiomuxd::start(directory.path(), &["sim:nvme,size=128M,zeroes=off,sanitize=off"]);
+    for owner in 1..6 {
+        let socket = daemon.create_channel("a", "sim0", &format!("tenant-{owner}"), 64, 1);
+        // The whole of the channel is used, so that whatever part of it the next owner gets was written to.
+        let whole = Options { span_bytes: 64 << 20, ..load(directory.path(), socket, owner, 1) };
+        run_together(&daemon, &[whole]);
+        daemon.ctl(&["channel", "destroy", "a"]);
+    }
 }
