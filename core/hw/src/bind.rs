@@ -64,6 +64,11 @@ pub fn release(sysfs: &Sysfs, address: PciAddress, previous_driver: Option<&str>
 
 fn may_be_taken(sysfs: &Sysfs, known: &FunctionInfo) -> Result<(), HwError> {
     let function = known.address.to_string();
+    if known.class.base == 0x06 {
+        return Err(HwError::Refused(format!(
+            "{function} is a bridge; only the devices behind it can be claimed"
+        )));
+    }
     let mut holders = known.holders.clone();
     if holders.is_empty() {
         holders = sysfs.openers(known.address)?;

@@ -33,6 +33,7 @@ mod handle;
 mod ioctl;
 mod window;
 
+use group::{Opened, Sole};
 use handle::Handle;
 use window::BarWindow;
 
@@ -56,6 +57,7 @@ pub struct VfioFunction {
     removal: Option<EventFd>,
     error: Option<EventFd>,
     domain: Arc<DmaDomain>,
+    _sole: Sole,
 }
 
 impl VfioFunction {
@@ -64,7 +66,7 @@ impl VfioFunction {
     /// Its memory decoding is on when this returns, and bus mastering off: see [`Function::enable`].
     pub fn open(sysfs: &Sysfs, address: PciAddress, options: VfioOptions) -> Result<Self, HwError> {
         let known = sysfs.function(address)?;
-        let (handle, domain) = group::open(sysfs, &known, options)?;
+        let Opened { handle, domain, sole } = group::open(sysfs, &known, options)?;
         let mut function = Self {
             identity: Identity {
                 name: address.to_string(),
@@ -79,6 +81,7 @@ impl VfioFunction {
             removal: None,
             error: None,
             domain,
+            _sole: sole,
         };
         function.change_command(|command| command.with_memory(true).with_bus_master(false))?;
         function.removal = function.listen(VFIO_PCI_REQ_IRQ_INDEX, "listening for removal requests")?;

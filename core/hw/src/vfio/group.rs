@@ -1,6 +1,6 @@
 //! Getting at a device through its IOMMU group, and saying what is in the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -10,7 +10,7 @@ use super::VfioOptions;
 use super::container::ContainerIommu;
 use super::handle::Handle;
 use crate::inventory::{FunctionInfo, Group, Sysfs};
-use crate::{DmaDomain, HwError};
+use crate::{DmaDomain, HwError, PciAddress};
 
 /// What the functions of one group share. The domain holds the container too, so one that is alive has both.
 #[derive(Clone)]
@@ -19,15 +19,34 @@ struct Shared {
     domain: Weak<DmaDomain>,
 }
 
-/// The groups that this process has open. A group can be opened once only, so its functions must find one another.
-static GROUPS: Mutex<BTreeMap<u32, Shared>> = Mutex::new(BTreeMap::new());
+/// What this process has open.
+struct Open {
+    /// By number. A group can be opened once only, so its functions must find one another.
+    groups: BTreeMap<u32, Shared>,
+    /// The kernel would open a function twice, and the second owner would reset it under the first.
+    functions: BTreeSet<PciAddress>,
+}
+
+static OPEN: Mutex<Open> = Mutex::new(Open { groups: BTreeMap::new(), functions: BTreeSet::new() });
+
+/// The right to have a function open; given back on drop.
+pub(super) struct Sole(PciAddress);
+
+impl Drop for Sole {
+    fn drop(&mut self) {
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).functions.remove(&self.0);
+    }
+}
+
+/// A function, opened.
+pub(super) struct Opened {
+    pub(super) handle: Handle,
+    pub(super) domain: Arc<DmaDomain>,
+    pub(super) sole: Sole,
+}
 
 /// Opens a function: its device descriptor, and the domain of its group.
-pub(super) fn open(
-    sysfs: &Sysfs,
-    known: &FunctionInfo,
-    options: VfioOptions,
-) -> Result<(Handle, Arc<DmaDomain>), HwError> {
+pub(super) fn open(sysfs: &Sysfs, known: &FunctionInfo, options: VfioOptions) -> Result<Opened, HwError> {
     let function = || known.address.to_string();
     let Some(group) = known.group.as_ref().filter(|group| group.protected) else {
         return Err(HwError::NoIommu { function: function() });
@@ -35,11 +54,12 @@ pub(super) fn open(
     if known.driver.as_deref() != Some(crate::bind::VFIO_PCI) {
         return Err(HwError::NotClaimed { function: function(), driver: known.driver.clone() });
     }
-    let _ = options;
-    let path = sysfs.function_path(known.address);
     // Held until the group is in the table: two openers of one group must not both open it.
-    let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
-    let shared = groups.get(&group.id).and_then(|shared| {
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if open.functions.contains(&known.address) {
+        return Err(HwError::Refused(format!("{} is open in this process already", known.address)));
+    }
+    let shared = open.groups.get(&group.id).and_then(|shared| {
         let domain = shared.domain.upgrade()?;
         Some((shared.container.upgrade()?, domain))
     });
@@ -48,6 +68,7 @@ pub(super) fn open(
         None => Arc::new(VfioContainer::new(None).map_err(|error| explain(error, known, group))?),
     };
     let ops: Arc<dyn VfioOps> = container.clone();
+    let path = sysfs.function_path(known.address);
     let device = VfioDevice::new(&path, ops, false).map_err(|error| explain(error, known, group))?;
     let handle = Handle::new(device);
     let domain = match shared {
@@ -61,11 +82,12 @@ pub(super) fn open(
             })?;
             let domain = DmaDomain::new(Box::new(iommu));
             let shared = Shared { container: Arc::downgrade(&container), domain: Arc::downgrade(&domain) };
-            groups.insert(group.id, shared);
+            open.groups.insert(group.id, shared);
             domain
         }
     };
-    Ok((handle, domain))
+    open.functions.insert(known.address);
+    Ok(Opened { handle, domain, sole: Sole(known.address) })
 }
 
 /// What a failure means to an operator. Called right after it: `vfio-ioctls` drops some errnos, which the thread still has.
