@@ -31,6 +31,8 @@
 
 pub mod driver;
 mod error;
+#[cfg(test)]
+mod fixture;
 pub mod inflight;
 pub mod memory;
 pub mod notify;

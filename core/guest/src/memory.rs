@@ -5,6 +5,8 @@ mod cache;
 mod map;
 mod region;
 
+#[cfg(test)]
+pub(crate) use access::watch;
 pub(crate) use access::{load, store};
 pub use cache::RegionCache;
 pub use map::{Hint, MapRegion, MemoryMap, OutsideMemory, REGIONS_MAX};

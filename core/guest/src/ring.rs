@@ -14,3 +14,6 @@ pub use chain::{Chain, SEGMENTS_MAX};
 pub use heads::Head;
 pub use split::{RingSetup, SplitRing};
 pub(crate) use words::{DriverWords, RingWords};
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -121,10 +121,11 @@ impl MemoryMap {
         // Read before the regions are looked at: a page lost in between makes the numbers differ, which is noticed.
         let clean_at = AtomicU64::new(Guard::generation());
         regions.iter().try_for_each(check_region)?;
-        regions.sort_unstable_by_key(|region| region.user_addr);
-        check_disjoint(&regions, |region| region.user_addr)?;
         regions.sort_unstable_by_key(|region| region.guest_addr);
-        check_disjoint(&regions, |region| region.guest_addr)?;
+        check_disjoint(regions.iter(), |region| region.guest_addr)?;
+        let mut by_user: Vec<&MapRegion> = regions.iter().collect();
+        by_user.sort_unstable_by_key(|region| region.user_addr);
+        check_disjoint(by_user.into_iter(), |region| region.user_addr)?;
         let domain = |region: &MapRegion| region.grant.as_ref().map(|grant| grant.domain().id());
         if regions.windows(2).any(|pair| matches!(pair, [a, b] if domain(a) != domain(b))) {
             return Err(GuestError::MixedGrants);
@@ -343,11 +344,12 @@ fn check_region(region: &MapRegion) -> Result<(), GuestError> {
     }
 }
 
-fn check_disjoint(sorted: &[MapRegion], start: impl Fn(&MapRegion) -> u64) -> Result<(), GuestError> {
-    for pair in sorted.windows(2) {
-        if let [before, after] = pair
-            && start(after) - start(before) < before.file.size_bytes()
-        {
+fn check_disjoint<'a>(
+    sorted: impl Iterator<Item = &'a MapRegion> + Clone,
+    start: impl Fn(&MapRegion) -> u64,
+) -> Result<(), GuestError> {
+    for (before, after) in sorted.clone().zip(sorted.skip(1)) {
+        if start(after) - start(before) < before.file.size_bytes() {
             return Err(GuestError::Overlap { first: start(before), second: start(after) });
         }
     }

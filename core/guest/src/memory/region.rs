@@ -202,3 +202,6 @@ unsafe impl Backing for FileRegion {
         self.mapping.size()
     }
 }
+
+#[cfg(test)]
+mod tests;

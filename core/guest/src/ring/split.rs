@@ -38,6 +38,7 @@ pub struct RingSetup {
 #[derive(Debug)]
 pub struct SplitRing {
     words: RingWords,
+    setup: RingSetup,
     event_idx: bool,
     indirect: bool,
     /// The next available entry to take.
@@ -55,7 +56,7 @@ pub struct SplitRing {
     out: HeadSet,
     strays: u64,
     inflight: Option<InflightQueue>,
-    /// What a predecessor had taken and not returned, in the order in which it took them.
+    /// What a predecessor had taken and not returned, in the order in which it took them; then what was put back.
     resubmit: VecDeque<u16>,
 }
 
@@ -69,6 +70,7 @@ impl SplitRing {
         let words = RingWords::resolve(map, setup)?;
         let used = words.used_index();
         let mut ring = Self {
+            setup: *setup,
             event_idx: setup.features & RING_EVENT_IDX != 0,
             indirect: setup.features & RING_INDIRECT_DESC != 0,
             next_avail: setup.base,
@@ -91,7 +93,15 @@ impl SplitRing {
             ring.next_avail = used.wrapping_add(ring.resubmit.len() as u16);
             ring.avail_index = ring.next_avail;
         }
+        // Room for all that can be put back, so that the data path need not make any.
+        ring.resubmit.reserve(usize::from(ring.words.size()));
         Ok(ring)
+    }
+
+    /// Finds the ring's parts again in memory that replaces what it was started in. On failure it stays where it was.
+    pub fn relocate(&mut self, map: &MemoryMap) -> Result<(), GuestError> {
+        self.words = RingWords::resolve(map, &self.setup)?;
+        Ok(())
     }
 
     /// How many entries the ring has.
@@ -149,6 +159,26 @@ impl SplitRing {
         }
         self.resubmit.pop_front();
         Ok(Some(Head { index }))
+    }
+
+    /// Takes a head back without returning it to the guest, to be popped again, after what is to be popped again already.
+    ///
+    /// For a chain whose commands were ended before their time. What hangs from the head is read anew: no command of the
+    /// earlier reading is under way.
+    pub fn put_back(&mut self, head: Head) {
+        if self.out.remove(head.index) {
+            self.resubmit.push_back(head.index);
+        } else {
+            self.strays += 1;
+        }
+    }
+
+    /// How many chains are to be popped again: a predecessor's, and those put back.
+    #[inline]
+    #[must_use]
+    pub fn resubmits(&self) -> u16 {
+        // At most one for each of the ring's heads, whose number fits 16 bits.
+        self.resubmit.len() as u16
     }
 
     /// Returns a chain of which `len` bytes were written. The guest sees it after [`Self::publish`].
@@ -239,6 +269,3 @@ impl SplitRing {
         self.next_avail
     }
 }
-
-#[cfg(test)]
-mod tests;

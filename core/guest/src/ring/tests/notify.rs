@@ -1,0 +1,101 @@
+//! Kicks and calls: asked for when needed, and only then.
+
+use vfiomux_spec::virtio::features::RING_EVENT_IDX;
+
+use super::*;
+
+/// Sends one small chain, returns whether the driver kicks for it.
+fn send(bench: &mut Bench) -> bool {
+    bench.driver.add(&[reads(DATA, 16)]).unwrap();
+    bench.driver.publish()
+}
+
+fn complete(bench: &mut Bench) {
+    let head = bench.popped();
+    bench.ring.push_used(head, 0);
+    bench.ring.publish();
+    bench.driver.poll().unwrap().unwrap();
+}
+
+#[test]
+fn an_awake_device_is_not_kicked_and_an_armed_one_is() {
+    for features in [0, RING_EVENT_IDX] {
+        let mut bench = Bench::new(8, features);
+        bench.ring.disarm();
+        assert!(!send(&mut bench));
+        complete(&mut bench);
+        assert!(!bench.ring.arm());
+        assert!(send(&mut bench));
+        assert!(bench.ring.arm(), "there is work, and the look after arming must find it");
+        complete(&mut bench);
+        assert!(!bench.ring.arm());
+        bench.ring.disarm();
+        assert!(!send(&mut bench));
+    }
+}
+
+#[test]
+fn a_stopped_ring_kicks_whoever_comes_next() {
+    let mut bench = Bench::new(8, 0);
+    bench.ring.disarm();
+    bench.ring.stop();
+    bench.driver.add(&[reads(DATA, 16)]).unwrap();
+    assert!(bench.driver.publish());
+}
+
+#[test]
+fn a_driver_that_sleeps_is_called_once_a_publication() {
+    for features in [0, RING_EVENT_IDX] {
+        let mut bench = Bench::new(8, features);
+        assert!(!bench.driver.arm());
+        send(&mut bench);
+        send(&mut bench);
+        assert!(!bench.ring.should_call());
+        complete(&mut bench);
+        assert!(bench.ring.should_call());
+        assert!(!bench.ring.should_call());
+        complete(&mut bench);
+        // With event indices the driver asked for the first completion only.
+        assert_eq!(bench.ring.should_call(), features == 0);
+    }
+}
+
+#[test]
+fn a_driver_that_polls_is_not_called() {
+    for features in [0, RING_EVENT_IDX] {
+        let mut bench = Bench::new(8, features);
+        bench.driver.disarm();
+        send(&mut bench);
+        complete(&mut bench);
+        assert!(!bench.ring.should_call());
+    }
+}
+
+#[test]
+fn a_batch_that_passes_the_event_index_calls_once() {
+    let mut bench = Bench::new(8, RING_EVENT_IDX);
+    (0..4).for_each(|_| {
+        send(&mut bench);
+    });
+    let used_event = RING_ADDR + desc_offset(8) + 4 + 2 * 8;
+    for (event, called) in [(2u16, true), (3, true), (0xffff, false), (4, false)] {
+        let mut bench = Bench::new(8, RING_EVENT_IDX);
+        bench.arena.write(used_event, &event.to_le_bytes()).unwrap();
+        (0..4).for_each(|_| {
+            send(&mut bench);
+        });
+        (0..4).for_each(|_| complete(&mut bench));
+        assert_eq!(bench.ring.should_call(), called, "used_event {event}");
+    }
+}
+
+#[test]
+fn a_successor_calls_for_what_its_predecessor_may_not_have() {
+    let mut bench = Bench::new(8, RING_EVENT_IDX);
+    send(&mut bench);
+    complete(&mut bench);
+    let setup = crate::RingSetup { base: bench.ring.next_avail(), ..bench.driver.setup() };
+    let mut ring = SplitRing::new(bench.arena.map(), &setup, None).unwrap();
+    assert!(ring.should_call());
+    assert!(!ring.should_call());
+}
