@@ -74,17 +74,25 @@ impl Client {
     /// # Errors
     /// The daemon's refusal, or why there is no answer.
     pub fn call_with<C: Call>(&mut self, call: &C, change: &Change) -> Result<C::Output, ClientError> {
-        understand(self.call_value(C::METHOD, params_of(call, change)?)?)
+        understand(self.call_value(call, change)?)
     }
 
-    /// Calls a method by name and gives the result as it came.
+    /// Calls a method and gives the result as it came, with what this build does not know of.
     ///
     /// # Errors
     /// The daemon's refusal, or why there is no answer.
-    pub fn call_value(&mut self, method: &str, params: Value) -> Result<Value, ClientError> {
+    pub fn call_value<C: Call>(&mut self, call: &C, change: &Change) -> Result<Value, ClientError> {
+        self.call_by_name(C::METHOD, &params_of(call, change)?)
+    }
+
+    /// Calls a method by its name on the wire, and gives the result as it came.
+    ///
+    /// # Errors
+    /// The daemon's refusal, or why there is no answer.
+    pub fn call_by_name(&mut self, method: &str, params: &Value) -> Result<Value, ClientError> {
         self.last_id += 1;
         let id = Id::from(self.last_id);
-        self.stream.get_mut().write_all(&codec::write_request(&id, method, &params))?;
+        self.stream.get_mut().write_all(&codec::write_request(&id, method, params))?;
         loop {
             match self.read_message()?.ok_or(ClientError::Closed)? {
                 Message::Response { id: answered, result } if answered == id => {

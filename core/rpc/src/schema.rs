@@ -33,7 +33,7 @@ pub fn document() -> Value {
     ];
     let data = generator.subschema_for::<ErrorData>();
     let errors = ErrorCode::ALL.map(|code| {
-        let entry = json!({ "code": code.number(), "message": code.name(), "data": data });
+        let entry = json!({ "code": code.number(), "message": code.name(), "x-data-schema": data });
         (component(code), entry)
     });
     json!({

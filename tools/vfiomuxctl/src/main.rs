@@ -1,1 +1,127 @@
-fn main() {}
+//! `vfiomuxctl`: what an operator types.
+//!
+//! A verb becomes one call of the control protocol; its result is printed as a table for people, or with `--json` exactly
+//! as it came. Nothing is decided here: whoever wants to know whether something is allowed asks the daemon, with `--dry-run`.
+//!
+//! ```text
+//!   arguments ─► call::… ─► vfiomux_rpc::Client ─► vfiomuxd
+//!   stdout ◄─ device, channel, status, events (tables) ◄─ result
+//!   stderr, exit code ◄─ failure
+//! ```
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod channel;
+mod device;
+mod events;
+mod failure;
+mod generate;
+mod session;
+mod size;
+mod status;
+mod table;
+mod units;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use vfiomux_rpc::call;
+
+use arguments::{Arguments, ChannelVerb, DeviceVerb, NamedChange, Verb, endpoint};
+use failure::Failure;
+use session::Session;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(arguments.json),
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let connect = || Session::connect(&arguments.control, arguments.json);
+    match &arguments.verb {
+        Verb::Device(verb) => run_device(connect()?, verb),
+        Verb::Channel(verb) => run_channel(connect()?, verb),
+        Verb::Status { watch: false } => connect()?.show(&call::StatusShow {}, status::overview),
+        Verb::Status { watch: true } => watch::run(connect()?),
+        Verb::Events(wanted) => events::run(connect()?, wanted),
+        Verb::Completions { shell } => generate::completions(*shell),
+        Verb::Man { directory } => generate::manual(directory.as_deref()),
+    }
+}
+
+fn run_device(mut session: Session, verb: &DeviceVerb) -> Result<(), Failure> {
+    let device = |name: &String| name.clone();
+    match verb {
+        DeviceVerb::List => session.show(&call::DeviceList {}, device::list),
+        DeviceVerb::Show { device: name } => {
+            session.show(&call::DeviceShow { device: device(name) }, device::details)
+        }
+        DeviceVerb::Claim { device: name, change } => {
+            session.change(&call::DeviceClaim { device: device(name) }, change, device::claimed)
+        }
+        DeviceVerb::Release { device: name, change } => {
+            session.change(&call::DeviceRelease { device: device(name) }, change, device::released)
+        }
+        DeviceVerb::Format { device: name, erase, change } => {
+            let format = call::DeviceFormat { device: device(name), erase: *erase };
+            session.change(&format, change, device::formatted)
+        }
+    }
+}
+
+fn run_channel(mut session: Session, verb: &ChannelVerb) -> Result<(), Failure> {
+    let name = |named: &NamedChange| named.name.clone();
+    match verb {
+        ChannelVerb::Create(create) => {
+            let path = create.endpoint.as_deref();
+            let call = call::ChannelCreate {
+                name: create.name.clone(),
+                device: create.device.clone(),
+                tenant: create.tenant.clone(),
+                size_bytes: create.size,
+                queues: create.queues,
+                endpoint: path.map(|path| endpoint(path, create.client)).transpose()?,
+                namespace: create.namespace,
+                block_bytes: create.block_size,
+                read_only: create.read_only,
+            };
+            session.change(&call, &create.change, channel::created)
+        }
+        ChannelVerb::List { tenant } => {
+            session.show(&call::ChannelList { tenant: tenant.clone() }, channel::list)
+        }
+        ChannelVerb::Show { name, vmm } => {
+            let call = call::ChannelShow { name: name.clone() };
+            match vmm.chosen() {
+                Some(vmm) => session.attachment(&call, vmm),
+                None => session.show(&call, channel::details),
+            }
+        }
+        ChannelVerb::Path { name } => session.show(&call::ChannelPath { name: name.clone() }, channel::path),
+        ChannelVerb::Attach { name, endpoint: path, client, change } => {
+            let endpoint = endpoint(path, *client)?;
+            session.change(&call::ChannelAttach { name: name.clone(), endpoint }, change, channel::attached)
+        }
+        ChannelVerb::Detach(named) => {
+            session.change(&call::ChannelDetach { name: name(named) }, &named.change, channel::detached)
+        }
+        ChannelVerb::Suspend(named) => {
+            session.change(&call::ChannelSuspend { name: name(named) }, &named.change, channel::suspended)
+        }
+        ChannelVerb::Resume(named) => {
+            session.change(&call::ChannelResume { name: name(named) }, &named.change, channel::resumed)
+        }
+        ChannelVerb::Resize { name, size, change } => {
+            let call = call::ChannelResize { name: name.clone(), size_bytes: *size };
+            session.change(&call, change, channel::resized)
+        }
+        ChannelVerb::Destroy { name, force, change } => {
+            let call = call::ChannelDestroy { name: name.clone(), force: *force };
+            session.change(&call, change, channel::destroyed)
+        }
+    }
+}

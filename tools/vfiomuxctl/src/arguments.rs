@@ -1,0 +1,269 @@
+//! What can be typed.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use vfiomux_rpc::vmm_arguments::Vmm;
+use vfiomux_rpc::{Change, DEFAULT_CONTROL_PATH, Endpoint, EndpointMode};
+
+use crate::failure::{AFTER_HELP, Failure};
+use crate::size;
+
+/// Talks to vfiomuxd, which carves devices into channels and serves them to virtual machines.
+#[derive(Debug, Parser)]
+#[command(name = "vfiomuxctl", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    /// Control socket of the daemon
+    #[arg(long, global = true, value_name = "PATH", env = "VFIOMUX_CONTROL", default_value = DEFAULT_CONTROL_PATH)]
+    pub(crate) control: PathBuf,
+    /// Print results as the daemon gives them, in JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Devices: what there is, what is ours, what is left
+    #[command(subcommand)]
+    Device(DeviceVerb),
+    /// Channels: virtual disks carved from devices
+    #[command(subcommand)]
+    Channel(ChannelVerb),
+    /// The daemon in short
+    Status {
+        /// Show channels at work, once a second, until interrupted
+        #[arg(long)]
+        watch: bool,
+    },
+    /// What has changed, and what is changing
+    Events(EventsWanted),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write all of them into a directory
+    Man {
+        /// Where to write them
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceVerb {
+    /// List the devices of this host, with whoever holds them
+    List,
+    /// Show a device
+    Show {
+        /// Name or PCI address
+        device: String,
+    },
+    /// Take exclusive ownership of a device that nobody uses
+    Claim {
+        /// PCI address
+        device: String,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Give a device without channels back to the driver it came from
+    Release {
+        /// Name or PCI address
+        device: String,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Write an empty label on a device, so that it can be carved
+    Format {
+        /// Name or PCI address
+        device: String,
+        /// Destroy whatever is found on it
+        #[arg(long)]
+        erase: bool,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChannelVerb {
+    /// Carve a channel, and serve it at an endpoint
+    Create(CreateArguments),
+    /// List the channels
+    List {
+        /// Only this tenant's
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// Show a channel, or how to attach it to a VMM
+    Show {
+        /// Name of the channel
+        name: String,
+        #[command(flatten)]
+        vmm: VmmArguments,
+    },
+    /// Show the way of a channel's I/O between VM and device
+    Path {
+        /// Name of the channel
+        name: String,
+    },
+    /// Give a channel an endpoint
+    Attach {
+        /// Name of the channel
+        name: String,
+        /// The vhost-user socket
+        #[arg(long, value_name = "SOCKET")]
+        endpoint: PathBuf,
+        /// The VMM listens there, and the daemon connects
+        #[arg(long)]
+        client: bool,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Drain a channel and take its endpoint away
+    Detach(NamedChange),
+    /// Drain a channel and keep everything
+    Suspend(NamedChange),
+    /// Let a suspended or quarantined channel go on
+    Resume(NamedChange),
+    /// Make a channel larger or smaller
+    Resize {
+        /// Name of the channel
+        name: String,
+        /// Its new size: bytes, or with K, M, G or T
+        #[arg(long, value_parser = size::parse)]
+        size: u64,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// End a channel, scrub its data and give its resources back
+    Destroy {
+        /// Name of the channel
+        name: String,
+        /// Also while a front-end is connected
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArguments {
+    /// Name of the channel: small letters, digits and hyphens
+    pub(crate) name: String,
+    /// Device to carve it from: name or PCI address
+    #[arg(long)]
+    pub(crate) device: String,
+    /// Whose it is
+    #[arg(long)]
+    pub(crate) tenant: String,
+    /// Its size: bytes, or with K, M, G or T
+    #[arg(long, value_parser = size::parse)]
+    pub(crate) size: u64,
+    /// Most virtqueues that a VM may use
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) queues: u16,
+    /// The vhost-user socket; without it, the channel waits for channel attach
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) endpoint: Option<PathBuf>,
+    /// The VMM listens there, and the daemon connects
+    #[arg(long, requires = "endpoint")]
+    pub(crate) client: bool,
+    /// NVMe namespace to carve it from [default: the first that has room]
+    #[arg(long, value_name = "ID")]
+    pub(crate) namespace: Option<u32>,
+    /// Size of a block as the VM sees it [default: the namespace's]
+    #[arg(long, value_parser = size::parse_block, value_name = "BYTES")]
+    pub(crate) block_size: Option<u32>,
+    /// Refuse writes
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) change: ChangeArguments,
+}
+
+/// A change of a channel that needs nothing but its name.
+#[derive(Debug, Args)]
+pub(crate) struct NamedChange {
+    /// Name of the channel
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) change: ChangeArguments,
+}
+
+/// What every change may say.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArguments {
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Name the request: a repeat gives the first answer
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// Refuse unless the object still has this generation
+    #[arg(long, value_name = "N")]
+    expected_generation: Option<u64>,
+}
+
+impl ChangeArguments {
+    pub(crate) fn to_change(&self) -> Change {
+        Change {
+            request_id: self.request_id.clone(),
+            expected_generation: self.expected_generation,
+            dry_run: self.dry_run,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct VmmArguments {
+    /// Print the arguments for QEMU
+    #[arg(long)]
+    qemu: bool,
+    /// Print the XML for libvirt
+    #[arg(long)]
+    libvirt: bool,
+    /// Print the arguments for Cloud Hypervisor
+    #[arg(long)]
+    cloud_hypervisor: bool,
+    /// Print the JSON for Firecracker
+    #[arg(long)]
+    firecracker: bool,
+}
+
+impl VmmArguments {
+    pub(crate) fn chosen(&self) -> Option<Vmm> {
+        [
+            (self.qemu, Vmm::Qemu),
+            (self.libvirt, Vmm::Libvirt),
+            (self.cloud_hypervisor, Vmm::CloudHypervisor),
+            (self.firecracker, Vmm::Firecracker),
+        ]
+        .into_iter()
+        .find_map(|(chosen, vmm)| chosen.then_some(vmm))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsWanted {
+    /// Go on with what happens, until interrupted
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only events after number N [default: all that are kept; with --follow, those to come]
+    #[arg(long, value_name = "N")]
+    pub(crate) since: Option<u64>,
+    /// At most so many, the oldest first
+    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    pub(crate) limit: Option<u32>,
+}
+
+/// An endpoint as typed: the daemon works in another directory, so its path is made absolute here.
+pub(crate) fn endpoint(path: &Path, client: bool) -> Result<Endpoint, Failure> {
+    let mode = if client { EndpointMode::Client } else { EndpointMode::Server };
+    let path = std::path::absolute(path).map_err(Failure::Endpoint)?;
+    Ok(Endpoint { path, mode })
+}

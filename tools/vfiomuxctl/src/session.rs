@@ -1,0 +1,90 @@
+//! One conversation with the daemon, and what is printed of it.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::Value;
+use vfiomux_rpc::vmm_arguments::{Attachment, Vmm, shell_lines};
+use vfiomux_rpc::{Call, Change, Client, ClientError, call};
+
+use crate::arguments::ChangeArguments;
+use crate::failure::Failure;
+use crate::table::Paint;
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: Client,
+    json: bool,
+}
+
+impl Session {
+    pub(crate) fn connect(control: &Path, json: bool) -> Result<Self, Failure> {
+        Ok(Self { client: Client::connect(control)?, json })
+    }
+
+    pub(crate) const fn json(&self) -> bool {
+        self.json
+    }
+
+    pub(crate) fn into_client(self) -> Client {
+        self.client
+    }
+
+    pub(crate) fn call<C: Call>(&mut self, call: &C) -> Result<C::Output, Failure> {
+        Ok(self.client.call(call)?)
+    }
+
+    /// Asks, and shows the answer by `view`.
+    pub(crate) fn show<C: Call>(
+        &mut self,
+        call: &C,
+        view: impl FnOnce(&C::Output, Paint) -> String,
+    ) -> Result<(), Failure> {
+        self.run(call, &Change::default(), view)
+    }
+
+    /// Has something changed, and tells by `view` in one phrase what was.
+    pub(crate) fn change<C: Call>(
+        &mut self,
+        call: &C,
+        change: &ChangeArguments,
+        view: impl FnOnce(&C::Output) -> String,
+    ) -> Result<(), Failure> {
+        let change = change.to_change();
+        let prefix = if change.dry_run { "dry run, nothing changed: " } else { "" };
+        self.run(call, &change, |output, _| format!("{prefix}{}\n", view(output)))
+    }
+
+    /// Shows how a VMM is made to use a channel.
+    pub(crate) fn attachment(&mut self, call: &call::ChannelShow, vmm: Vmm) -> Result<(), Failure> {
+        let attachment = vmm.attachment(&self.call(call)?)?;
+        let text = match (attachment, self.json) {
+            (Attachment::Arguments(arguments), true) => format!("{:#}\n", Value::from(arguments)),
+            (Attachment::Configuration(text), true) => format!("{:#}\n", Value::from(text)),
+            (Attachment::Arguments(arguments), false) => shell_lines(&arguments),
+            (Attachment::Configuration(text), false) => text,
+        };
+        print(&text)
+    }
+
+    fn run<C: Call>(
+        &mut self,
+        call: &C,
+        change: &Change,
+        view: impl FnOnce(&C::Output, Paint) -> String,
+    ) -> Result<(), Failure> {
+        let value = self.client.call_value(call, change)?;
+        if self.json {
+            return print(&format!("{value:#}\n"));
+        }
+        let output =
+            serde_json::from_value(value).map_err(|error| ClientError::Protocol(error.to_string()))?;
+        print(&view(&output, Paint::for_stdout()))
+    }
+}
+
+/// Writes to standard output, at once.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+}
