@@ -19,8 +19,9 @@ use crate::slots::Slots;
 /// Entries of either ring: one command, one event request, and room for commands that timed out.
 pub(crate) const ADMIN_ENTRIES: u16 = 32;
 
-/// How often the completion queue is looked at while a command is under way.
-const LOOK_EVERY: Duration = Duration::from_micros(20);
+/// How long to pause between looks at the completion queue: at first, and at most, doubling between.
+const FIRST_PAUSE: Duration = Duration::from_micros(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// Bytes of the page that commands transfer to and from.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -104,6 +105,7 @@ impl AdminQueue {
         let timed_out = || NvmeError::Timeout { controller: registers.controller.clone(), step, timeout };
         self.submit(tag, command).ok_or_else(timed_out)?;
         let deadline = Deadline::after(clock, timeout);
+        let mut pause = FIRST_PAUSE;
         loop {
             while let Some(answer) = self.take_answer() {
                 if answer.tag == tag {
@@ -115,7 +117,8 @@ impl AdminQueue {
             if deadline.passed(clock) {
                 return Err(timed_out());
             }
-            clock.pause(LOOK_EVERY);
+            clock.pause(pause);
+            pause = LONGEST_PAUSE.min(pause * 2);
         }
     }
 

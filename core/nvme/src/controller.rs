@@ -213,7 +213,7 @@ impl Controller {
     /// The controller was heard to have left (VFIO's ERR notice, an unplug event): everything fails from here on.
     pub fn mark_gone(&mut self) {
         self.state = State::Gone;
-        self.link.leave();
+        self.link.set_gone(true);
     }
 
     /// Stops the controller in an orderly way, its caches written out (NVMe 2.0c 3.6.1), and halts it.

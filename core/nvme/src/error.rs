@@ -9,7 +9,7 @@ use vfiomux_spec::nvme::Status;
 pub enum NvmeError {
     /// The function under the controller failed.
     #[error(transparent)]
-    Hw(#[from] HwError),
+    Hw(HwError),
     /// The controller left: its registers no longer answer.
     #[error(
         "{controller} is gone: its registers no longer answer; plug it in again, or destroy its channels and release it"
@@ -112,6 +112,16 @@ pub enum NvmeError {
         /// What it lacks, as a phrase.
         function: String,
     },
+}
+
+impl From<HwError> for NvmeError {
+    /// A function that is gone and a controller that is gone are one thing.
+    fn from(error: HwError) -> Self {
+        match error {
+            HwError::Gone { function } => Self::Gone { controller: function },
+            other => Self::Hw(other),
+        }
+    }
 }
 
 /// Why a blocking transfer ([`crate::sync::BlockIo`]) failed.

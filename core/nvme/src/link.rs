@@ -1,12 +1,9 @@
 //! What a controller and its queues both look at, while they live on different threads.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The most namespaces that are served.
 pub(crate) const NAMESPACES_MAX: usize = 128;
-
-/// [`Link::incarnation`] of a controller that is gone.
-const GONE: u32 = u32::MAX;
 
 /// What a queue must know of a namespace to write a command that the controller reads as it was meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +21,7 @@ pub(crate) struct Shape {
 #[derive(Debug)]
 pub(crate) struct Link {
     incarnation: AtomicU32,
+    gone: AtomicBool,
     /// Identifier in the upper half, shape in the lower; 0 for none. Entries before the first 0 count.
     shapes: Box<[AtomicU64]>,
 }
@@ -32,6 +30,7 @@ impl Link {
     pub(crate) fn new() -> Self {
         Self {
             incarnation: AtomicU32::new(0),
+            gone: AtomicBool::new(false),
             shapes: (0..NAMESPACES_MAX).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -49,18 +48,20 @@ impl Link {
 
     /// Ends the present life, and with it the use of all its queues.
     pub(crate) fn end_life(&self) {
-        let next = self.incarnation().wrapping_add(1);
-        self.incarnation.store(if next == GONE { 0 } else { next }, Ordering::Relaxed);
+        self.incarnation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The controller has left.
-    pub(crate) fn leave(&self) {
-        self.incarnation.store(GONE, Ordering::Relaxed);
+    /// Says whether the controller has left; leaving ends a life too.
+    pub(crate) fn set_gone(&self, gone: bool) {
+        if gone {
+            self.end_life();
+        }
+        self.gone.store(gone, Ordering::Relaxed);
     }
 
     /// Whether the controller has left.
     pub(crate) fn is_gone(&self) -> bool {
-        self.lives(GONE)
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// Replaces all shapes.
@@ -104,14 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn a_life_ends_once_and_leaving_is_not_a_life() {
+    fn no_life_comes_back_not_even_after_leaving() {
         let link = Link::new();
-        let life = link.incarnation();
+        let first = link.incarnation();
         link.end_life();
-        assert!(!link.lives(life) && !link.is_gone());
-        link.leave();
-        assert!(link.is_gone());
-        link.end_life();
-        assert!(!link.is_gone());
+        let second = link.incarnation();
+        link.set_gone(true);
+        assert!(link.is_gone() && !link.lives(first) && !link.lives(second));
+        link.set_gone(false);
+        assert!(!link.is_gone() && !link.lives(first) && !link.lives(second));
     }
 }

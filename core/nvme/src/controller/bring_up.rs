@@ -102,23 +102,28 @@ impl Controller {
     /// Stops the controller: the barrier for everything at once. When it returns well, no command of any lane names memory
     /// any more, and no old queue works again.
     ///
-    /// The controller is disabled (NVMe 2.0c 3.7.2); when it does not do that in its time, the function is reset.
+    /// The controller is disabled (NVMe 2.0c 3.7.2); when it does not do that in its time, the function is reset. When even that
+    /// fails, dropping the controller, and with it the function, is the barrier that is left.
     pub fn halt(&mut self) -> Result<(), NvmeError> {
         self.link.end_life();
         if self.state == State::Halted {
             return Ok(());
         }
-        let disabled = self.disable();
-        if let Err(error) = disabled {
+        if let Err(error) = self.disable() {
             tracing::warn!(%error, "the controller cannot be disabled; resetting the function");
             if matches!(error, NvmeError::Gone { .. }) {
                 self.mark_gone();
             }
-            self.function.reset()?;
-            // Vectors and bus mastering went with the reset.
+            // A function behind a contained error comes back with this, an unplugged one does not.
+            let reset = self.function.reset().and_then(|()| self.function.enable());
+            reset.map_err(|failure| match error {
+                NvmeError::Gone { .. } => error,
+                _ => failure.into(),
+            })?;
+            // They went with the reset.
             self.vectors.clear();
-            self.function.enable()?;
         }
+        self.link.set_gone(false);
         self.state = State::Halted;
         Ok(())
     }
@@ -136,7 +141,9 @@ impl Controller {
         if cc.en() {
             registers.set_cc(cc.with_en(false))?;
         }
-        registers.wait(&*self.clock, timeout, "disabling (CSTS.RDY stays 1)", |csts| Ok(!csts.rdy()))
+        registers.wait(&*self.clock, timeout, "disabling (CSTS.RDY stays 1)", |csts| Ok(!csts.rdy()))?;
+        // A reset clears it, unless the controller is past that.
+        if registers.csts()?.cfs() { Err(registers.fatal("disabling")) } else { Ok(()) }
     }
 
     /// Brings a halted controller up again, and says what was lost.
