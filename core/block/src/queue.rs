@@ -25,7 +25,7 @@ pub enum SubmitError {
 /// Never blocks, allocates, locks or makes a system call in [`submit`](Self::submit), [`ring`](Self::ring) and [`poll`](Self::poll).
 pub trait BlockQueue: Send {
     /// What the control side makes and a lane is built from: on NVMe a submission queue.
-    type Lane: Send;
+    type Lane: Send + std::fmt::Debug;
 
     /// Adds a lane.
     fn attach(&mut self, lane: Self::Lane) -> LaneId;

@@ -1,1 +1,48 @@
-//! The polling thread: breath, mailbox, epochs, doze, clock, counters
+//! The polling thread that serves many channels.
+//!
+//! A sidecore owns channels and its own way to each device that they lie on. It does one thing: [breathe](Sidecore::breath).
+//!
+//! ```text
+//!             Handle (control)                       breath(now_ns)
+//!   orders ──► mailbox ─────────────► 1 carry out orders
+//!                                     2 poll every device ──► channels end requests
+//!                                     3 every channel in turn, a budget each ──► commands
+//!                                     4 merged flushes, then one doorbell a lane
+//!                                     5 publish what was returned, call the guests that ask for it
+//!   reports ◄── queue, descriptor ◄── 6 answer the orders whose wait is over
+//! ```
+//!
+//! A breath has no clock, no thread and no lock in it, so that a test can step the whole machine by hand; without orders it
+//! does not allocate either, and its only system calls are the guests' interrupts. [`SidecoreThread`] is the loop around it:
+//! it reads the clock once a breath, and when nothing has happened for a while it arms every ring and device, looks once
+//! more, and sleeps.
+//!
+//! Control never shares state with a sidecore. It sends [`Order`]s, each of which hands over what it is about and is answered
+//! exactly once, at once or when what it waits for has come: a ring that is stopped comes back after its last request has
+//! ended, memory that was replaced comes back as `Quiesced`.
+//!
+//! Fairness (V4): in a breath each channel takes at most its budget, and the turn begins with another channel every time. So a
+//! channel with a backlog is served again after at most the sum of the others' budgets.
+//!
+//! What does not live here: vhost-user, NVMe, requests (a channel's business), and any decision about who gets what.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod counters;
+mod device;
+mod doze;
+mod error;
+mod flush;
+mod mailbox;
+mod order;
+mod service;
+mod sidecore;
+mod signal;
+mod thread;
+
+pub use counters::SidecoreCounters;
+pub use error::SidecoreError;
+pub use mailbox::Handle;
+pub use order::{Answer, DeviceSlot, Order, Refusal, Report, Ticket};
+pub use sidecore::{Budgets, Sidecore, Work};
+pub use thread::{Mode, SidecoreThread, ThreadSettings};

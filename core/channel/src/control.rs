@@ -1,0 +1,289 @@
+//! What control does to a channel, through its sidecore.
+
+use std::sync::Arc;
+
+use vfiomux_block::LaneId;
+use vfiomux_guest::{Call, Kick, MemoryMap, SplitRing};
+use vfiomux_hw::{Epoch, Quiesced};
+
+use crate::ring::ServedRing;
+use crate::slot::{Outcome, SlotId};
+use crate::{BlockChannel, ExtentMap, Fault, RingStart, StoppedRing};
+
+/// What became of a new memory map.
+#[derive(Debug)]
+pub enum SetMemory {
+    /// It is in use. The old one, if there was one, is named by no command.
+    Replaced(Option<Quiesced<Arc<MemoryMap>>>),
+    /// Requests in flight name memory that it does not hold: try again when the channel is drained.
+    Drain(Arc<MemoryMap>),
+}
+
+impl BlockChannel {
+    /// Starts to be served on a lane. `last_stamp` is the last that an earlier channel of the same index used.
+    pub fn join(&mut self, lane: LaneId, last_stamp: u32) {
+        self.lane = Some(lane);
+        self.slots.continue_stamps(last_stamp);
+    }
+
+    /// The last stamp used: where the next channel of the same index goes on.
+    #[must_use]
+    pub fn last_stamp(&self) -> u32 {
+        self.slots.last_stamp()
+    }
+
+    /// Submits to another lane from now on, or to none.
+    pub fn set_lane(&mut self, lane: Option<LaneId>) {
+        self.lane = lane;
+    }
+
+    /// Whether none of its requests is with us.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.slots.in_use() == 0
+            && (self.fault.is_some() || self.served().all(|ring| ring.ring.resubmits() == 0))
+    }
+
+    /// Takes no new requests while held; those in flight go on. Each hold is let go of by one [`Self::release`].
+    pub fn hold(&mut self) {
+        self.holds += 1;
+    }
+
+    /// Lets go of a hold.
+    pub fn release(&mut self) {
+        self.holds = self.holds.saturating_sub(1);
+    }
+
+    /// Takes no new requests until [`Self::resume`]; those in flight go on.
+    pub fn suspend(&mut self) {
+        self.suspended = true;
+    }
+
+    /// Takes requests again.
+    pub fn resume(&mut self) {
+        self.suspended = false;
+    }
+
+    /// Begins to end the channel: nothing new is taken, and what cannot be submitted any more fails.
+    pub fn begin_removal(&mut self) {
+        self.ending = true;
+        for served in self.rings.iter_mut().flatten() {
+            served.stopping = true;
+        }
+    }
+
+    /// Gives up memory and rings, once drained; `None` before.
+    pub fn end_removal(&mut self) -> Option<(Option<Quiesced<Arc<MemoryMap>>>, Vec<StoppedRing>)> {
+        if !self.is_drained() {
+            return None;
+        }
+        self.publish();
+        let rings = (0..self.settings.rings).filter_map(|index| self.take_ring(index)).collect();
+        self.map = None;
+        let memory = self.memory.take().map(Epoch::close).transpose();
+        match memory {
+            Ok(memory) => Some((memory, rings)),
+            Err(open) => {
+                self.memory = Some(open);
+                None
+            }
+        }
+    }
+
+    /// Puts another memory map in place of the present one.
+    pub fn set_memory(&mut self, map: Arc<MemoryMap>) -> SetMemory {
+        let Some(epoch) = self.memory.as_mut() else {
+            self.memory = Some(Epoch::open(map.clone()));
+            self.map = Some(map);
+            return SetMemory::Replaced(None);
+        };
+        let in_use = map.clone();
+        match epoch.widen(map, |new, old| new.is_superset_of(old)) {
+            Ok(old) => {
+                self.map = Some(in_use);
+                SetMemory::Replaced(Some(old))
+            }
+            Err(map) if !self.is_drained() => SetMemory::Drain(map),
+            Err(map) => self.swap_memory(map),
+        }
+    }
+
+    /// Puts another memory map in place, with nothing in flight, and finds the rings in it.
+    fn swap_memory(&mut self, map: Arc<MemoryMap>) -> SetMemory {
+        self.publish();
+        match self.memory.take().map(Epoch::close) {
+            Some(Err(open)) => {
+                self.memory = Some(open);
+                SetMemory::Drain(map)
+            }
+            closed => {
+                let mut lost = None;
+                for (index, served) in self.rings.iter_mut().enumerate() {
+                    if let Some(served) = served
+                        && served.ring.relocate(&map).is_err()
+                    {
+                        lost = Some(index as u16);
+                    }
+                }
+                self.memory = Some(Epoch::open(map.clone()));
+                self.map = Some(map);
+                if let Some(index) = lost {
+                    self.quarantine(Fault::RingLost { index });
+                }
+                SetMemory::Replaced(closed.and_then(Result::ok))
+            }
+        }
+    }
+
+    /// Whether the front-end has lent memory.
+    #[must_use]
+    pub fn has_memory(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    /// Whether ring `index` is in service.
+    #[must_use]
+    pub fn has_ring(&self, index: u16) -> bool {
+        self.ring(index).is_some()
+    }
+
+    /// Puts a ring into service. It comes back when there is no such ring, or it is in service already.
+    pub fn start_ring(&mut self, index: u16, start: Box<RingStart>) -> Result<(), Box<RingStart>> {
+        match self.rings.get_mut(usize::from(index)) {
+            Some(place @ None) => {
+                let mut served = ServedRing::new(*start);
+                // While we look by ourselves the guest need not kick.
+                served.ring.disarm();
+                *place = Some(Box::new(served));
+                Ok(())
+            }
+            _ => Err(start),
+        }
+    }
+
+    /// Takes nothing new from a ring from now on.
+    pub fn begin_stop(&mut self, index: u16) {
+        if let Some(served) = self.ring_mut(index) {
+            served.stopping = true;
+        }
+    }
+
+    /// Whether nothing of a ring is with us: it can be taken out.
+    #[must_use]
+    pub fn ring_is_drained(&self, index: u16) -> bool {
+        match self.ring(index) {
+            Some(_) if self.fault.is_some() => self.slots.in_use() == 0,
+            Some(served) => served.is_drained(),
+            None => true,
+        }
+    }
+
+    /// Takes a ring out of service; `None` when it was not in service, or is not drained.
+    pub fn take_ring(&mut self, index: u16) -> Option<StoppedRing> {
+        if !self.ring_is_drained(index) {
+            return None;
+        }
+        let served = self.rings.get_mut(usize::from(index))?.take()?;
+        let ServedRing { ring, call, kick, .. } = *served;
+        // What was returned is published by `stop`; a quarantined channel's memory is touched no more.
+        let base = if self.fault.is_none() { stop(ring, call.as_ref()) } else { ring.next_avail() };
+        Some(StoppedRing { index, base, call, kick })
+    }
+
+    /// Interrupts the guest by another descriptor. False when the ring is not in service.
+    pub fn set_call(&mut self, index: u16, call: Option<Call>) -> bool {
+        let Some(served) = self.ring_mut(index) else { return false };
+        served.call = call;
+        // What was returned before may not have been heard through the old one; a needless call does no harm.
+        if let Some(call) = &served.call {
+            call.signal();
+        }
+        true
+    }
+
+    /// Hears the guest by another descriptor. False when the ring is not in service.
+    pub fn set_kick(&mut self, index: u16, kick: Option<Kick>) -> bool {
+        self.ring_mut(index).map(|served| served.kick = kick).is_some()
+    }
+
+    /// Gives the channel other blocks, when they only grow what it has or it is drained; else they come back.
+    pub fn set_extents(&mut self, extents: ExtentMap) -> Result<ExtentMap, ExtentMap> {
+        if extents.extends(&self.settings.extents) || self.is_drained() {
+            Ok(std::mem::replace(&mut self.settings.extents, extents))
+        } else {
+            Err(extents)
+        }
+    }
+
+    /// Quarantines the channel: its memory is touched no more, and its requests end without an answer.
+    pub fn quarantine(&mut self, fault: Fault) {
+        if self.fault.is_some() {
+            return;
+        }
+        self.fault = Some(fault);
+        self.dirty = false;
+        let Some(map) = self.map.take() else { return self.let_go(None) };
+        self.let_go(Some(&map));
+        self.map = Some(map);
+    }
+
+    /// Forgets the requests that no device command will end.
+    fn let_go(&mut self, map: Option<&MemoryMap>) {
+        if let Some(desk) = self.desks.current.take()
+            && let Some(lead) = self.desks.get_mut(desk).map(|desk| desk.lead)
+            && let Some(request) = self.slots.request_mut(lead)
+        {
+            request.open = false;
+        }
+        let Some(map) = map else { return };
+        self.fail_waiting_flushes(map, |_, _| true);
+        let idle: Option<SlotId> = self.slots.idle_lead();
+        if let Some(lead) = idle {
+            self.finish(lead, map, 0);
+        }
+    }
+
+    /// The fault, the first time that this is asked after it was found.
+    pub fn take_fault_report(&mut self) -> Option<Fault> {
+        if std::mem::replace(&mut self.fault_reported, self.fault.is_some()) { None } else { self.fault }
+    }
+
+    /// Without a lane, what belongs to a ring that is to stop can wait for nothing.
+    pub(crate) fn fail_what_cannot_wait(&mut self, map: &MemoryMap) {
+        if let Some(desk) = self.desks.current
+            && let Some(lead) = self.desks.get_mut(desk).map(|desk| desk.lead)
+            && let Some(ring) = self.slots.request_mut(lead).map(|request| request.ring)
+            && self.is_stopping(ring)
+            && let Some(request) = self.slots.request_mut(lead)
+        {
+            // `advance` goes no further with a request that has failed.
+            request.outcome = Outcome::Failed;
+        }
+        self.fail_waiting_flushes(map, Self::is_stopping);
+    }
+
+    fn is_stopping(&self, ring: u16) -> bool {
+        self.ring(ring).is_none_or(|served| served.stopping)
+    }
+
+    fn ring(&self, index: u16) -> Option<&ServedRing> {
+        self.rings.get(usize::from(index))?.as_deref()
+    }
+
+    fn ring_mut(&mut self, index: u16) -> Option<&mut ServedRing> {
+        self.rings.get_mut(usize::from(index))?.as_deref_mut()
+    }
+
+    fn served(&self) -> impl Iterator<Item = &ServedRing> {
+        self.rings.iter().flatten().map(Box::as_ref)
+    }
+}
+
+/// Stops a ring, and calls the guest for what it may not have heard of.
+fn stop(ring: SplitRing, call: Option<&Call>) -> u16 {
+    let base = ring.stop();
+    if let Some(call) = call {
+        call.signal();
+    }
+    base
+}

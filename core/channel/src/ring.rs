@@ -1,0 +1,59 @@
+use vfiomux_guest::{Call, Kick, SplitRing};
+
+/// A ring to be served, and what belongs to it.
+#[derive(Debug)]
+pub struct RingStart {
+    /// The ring, resolved in the memory that the channel has.
+    pub ring: SplitRing,
+    /// Interrupts the guest; without one the guest polls.
+    pub call: Option<Call>,
+    /// Hears the guest; without one the sidecore polls and never sleeps.
+    pub kick: Option<Kick>,
+}
+
+/// A ring that is served no more.
+#[derive(Debug)]
+pub struct StoppedRing {
+    /// Which of the channel's rings.
+    pub index: u16,
+    /// The next available entry: where a successor begins (vhost-user: GET_VRING_BASE).
+    pub base: u16,
+    /// Still interrupts the guest.
+    pub call: Option<Call>,
+    /// Still hears the guest.
+    pub kick: Option<Kick>,
+}
+
+/// A ring in service.
+#[derive(Debug)]
+pub(crate) struct ServedRing {
+    pub(crate) ring: SplitRing,
+    pub(crate) call: Option<Call>,
+    pub(crate) kick: Option<Kick>,
+    /// Chains known to wait.
+    pub(crate) waiting: u16,
+    /// The breath that first saw them.
+    pub(crate) seen_ns: u64,
+    /// Nothing new is taken; what is out, and what is to be taken again, is brought to an end.
+    pub(crate) stopping: bool,
+    /// Something was returned and is not published.
+    pub(crate) dirty: bool,
+}
+
+impl ServedRing {
+    pub(crate) fn new(start: RingStart) -> Self {
+        let RingStart { ring, call, kick } = start;
+        Self { ring, call, kick, waiting: 0, seen_ns: 0, stopping: false, dirty: false }
+    }
+
+    /// Lets the guest see what was returned. Gives whether it was called.
+    pub(crate) fn publish(&mut self) -> bool {
+        self.ring.publish();
+        self.ring.should_call() && self.call.as_ref().is_some_and(Call::signal)
+    }
+
+    /// Whether none of its requests is with us.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.ring.out() == 0 && self.ring.resubmits() == 0
+    }
+}

@@ -1,0 +1,282 @@
+//! Taking requests from the rings.
+
+use vfiomux_block::BlockQueue;
+use vfiomux_block::split::Cursor;
+use vfiomux_guest::{MemoryMap, RingFault};
+use vfiomux_spec::virtio::blk::{RequestHeader, RequestType};
+use zerocopy::IntoBytes;
+
+use crate::desk::{Desk, DeskId, Work};
+use crate::slot::{Kind, Outcome, Request, SlotId};
+use crate::{BlockChannel, Fault};
+
+/// What a channel did in its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Served {
+    /// Requests taken from the rings.
+    pub requests: u32,
+    /// It left requests on a ring that it knows of.
+    pub more: bool,
+}
+
+/// Why a ring was left.
+enum Stop {
+    /// Nothing waits on it.
+    Empty,
+    /// The lane, or a pool of ours, is full.
+    Starved,
+    /// Its guest broke the rules.
+    Fault(RingFault),
+}
+
+impl BlockChannel {
+    /// The channel's turn in a breath: takes at most `budget` requests from its rings and submits their commands.
+    ///
+    /// What the lane, the slots or the bounce buffers have no room for stays on the ring, or on its desk.
+    pub fn serve<Q: BlockQueue>(&mut self, now_ns: u64, budget: u32, queue: &mut Q) -> Served {
+        // The map is taken out of the channel for the turn, so that it can be read while the rest is changed.
+        let Some(map) = self.map.take() else { return Served::default() };
+        let served = self.serve_from(&map, now_ns, budget, queue);
+        self.map = Some(map);
+        served
+    }
+
+    fn serve_from<Q: BlockQueue>(
+        &mut self,
+        map: &MemoryMap,
+        now_ns: u64,
+        budget: u32,
+        queue: &mut Q,
+    ) -> Served {
+        let mut served = Served::default();
+        if self.fault.is_some() {
+            return served;
+        }
+        if map.poisoned() {
+            self.quarantine(Fault::MemoryLost);
+            return served;
+        }
+        if self.lane.is_none() {
+            self.fail_what_cannot_wait(map);
+        }
+        if let Some(desk) = self.desks.current
+            && !self.advance(desk, map, now_ns, queue)
+        {
+            self.counters.starved.add(1);
+            served.more = true;
+            return served;
+        }
+        let rings = self.rings.len();
+        let mut left = budget;
+        for step in 0..rings {
+            let index = (self.first_ring + step) % rings;
+            match self.serve_ring(index, map, now_ns, &mut left, queue) {
+                Ok(()) | Err(Stop::Empty) => {}
+                Err(Stop::Starved) => {
+                    self.counters.starved.add(1);
+                    served.more = true;
+                    break;
+                }
+                Err(Stop::Fault(fault)) => {
+                    self.quarantine(Fault::Ring { index: index as u16, fault });
+                    break;
+                }
+            }
+            if left == 0 {
+                self.first_ring = (index + 1) % rings;
+                break;
+            }
+        }
+        served.requests = budget - left;
+        if left == 0 && self.rings.iter().flatten().any(|ring| ring.waiting > 0) {
+            self.counters.throttled.add(1);
+            served.more = true;
+        }
+        served
+    }
+
+    /// Takes what a ring has, at most `left` requests.
+    fn serve_ring<Q: BlockQueue>(
+        &mut self,
+        index: usize,
+        map: &MemoryMap,
+        now_ns: u64,
+        left: &mut u32,
+        queue: &mut Q,
+    ) -> Result<(), Stop> {
+        let held = self.holds > 0 || self.suspended;
+        let Some(served) = self.rings.get_mut(index).and_then(Option::as_mut) else { return Ok(()) };
+        if served.waiting == 0 {
+            served.waiting = served.ring.pending();
+            served.seen_ns = now_ns;
+        }
+        // What was put back is still ours, and is brought to an end whatever else is asked for.
+        let takes = if held || served.stopping { served.ring.resubmits() } else { served.waiting };
+        let takes = u32::from(takes).min(*left);
+        for _ in 0..takes {
+            self.take_request(index, map, now_ns, queue)?;
+            *left -= 1;
+        }
+        Ok(())
+    }
+
+    /// Pops one request and submits it.
+    #[inline]
+    fn take_request<Q: BlockQueue>(
+        &mut self,
+        index: usize,
+        map: &MemoryMap,
+        now_ns: u64,
+        queue: &mut Q,
+    ) -> Result<(), Stop> {
+        let Some(served) = self.rings.get_mut(index).and_then(Option::as_mut) else {
+            return Err(Stop::Empty);
+        };
+        // All that the request may need at once is there before it is popped, so that it need not be put back.
+        if self.slots.is_full() || self.lane.is_none_or(|lane| queue.room(lane) == 0) {
+            return Err(Stop::Starved);
+        }
+        let Some(desk_id) = self.desks.take() else { return Err(Stop::Starved) };
+        let Some(desk) = self.desks.get_mut(desk_id) else { return Err(Stop::Starved) };
+        let head = match served.ring.pop(map, &mut desk.chain) {
+            Ok(Some(head)) => head,
+            nothing => {
+                served.waiting = 0;
+                self.desks.give_back(desk_id);
+                return Err(nothing.err().map_or(Stop::Empty, Stop::Fault));
+            }
+        };
+        served.waiting = served.waiting.saturating_sub(1);
+        self.counters.ring_wait.record(now_ns.saturating_sub(served.seen_ns));
+        if let Some(memory) = &mut self.memory {
+            memory.begin();
+        }
+        let Some(lead) = self.slots.take() else { return Err(Stop::Starved) };
+        desk.lead = lead;
+        // A chain without a byte for the status is returned without one: the guest has left us no way to say more.
+        let status = desk.chain.take_last_byte().ok();
+        let request = Request {
+            head,
+            ring: index as u16,
+            kind: Kind::Other,
+            outcome: Outcome::Done,
+            again: false,
+            pieces: 0,
+            open: true,
+            status,
+            data_bytes: 0,
+            submitted_ns: now_ns,
+        };
+        if let Some(slot) = self.slots.get_mut(lead) {
+            slot.request = Some(request);
+        }
+        self.begin(desk_id, lead, map, now_ns, queue);
+        Ok(())
+    }
+
+    /// Reads a request's header and does what it asks for.
+    #[inline]
+    fn begin<Q: BlockQueue>(
+        &mut self,
+        desk_id: DeskId,
+        lead: SlotId,
+        map: &MemoryMap,
+        now_ns: u64,
+        queue: &mut Q,
+    ) {
+        let Some(desk) = self.desks.get_mut(desk_id) else { return };
+        let Some(request) = self.slots.request_mut(lead) else { return };
+        let mut header = RequestHeader::default();
+        let outcome = match desk.chain.take_readable(map, header.as_mut_bytes()) {
+            _ if request.status.is_none() => Err(Outcome::Failed),
+            Err(_) => Err(Outcome::Failed),
+            Ok(()) => match RequestType::from_raw(header.request_type.get()) {
+                Some(RequestType::In) => {
+                    request.kind = Kind::Read;
+                    request.data_bytes = desk.chain.writable_bytes();
+                    let range = self.settings.data_range(Kind::Read, header.sector.get(), request.data_bytes);
+                    range.map(|range| desk.lay_out(Work::Read, range))
+                }
+                Some(RequestType::Out) => {
+                    request.kind = Kind::Write;
+                    request.data_bytes = desk.chain.readable_bytes();
+                    let range =
+                        self.settings.data_range(Kind::Write, header.sector.get(), request.data_bytes);
+                    range.map(|range| desk.lay_out(Work::Write, range))
+                }
+                Some(RequestType::Flush) => {
+                    request.kind = Kind::Flush;
+                    if self.settings.limits.volatile_cache {
+                        request.open = false;
+                        request.pieces = 1;
+                        self.flushes.wait(lead);
+                        self.desks.give_back(desk_id);
+                        return;
+                    }
+                    Err(Outcome::Done)
+                }
+                Some(request_type @ (RequestType::Discard | RequestType::WriteZeroes)) => {
+                    request.kind = Kind::Trim;
+                    let list_bytes = desk.chain.readable_bytes() as usize;
+                    let list = self.list.get_mut(..list_bytes);
+                    let read =
+                        list.and_then(|list| desk.chain.take_readable(map, list).ok().map(|()| &*list));
+                    let work = read
+                        .ok_or(Outcome::Failed)
+                        .and_then(|list| self.settings.trim_ranges(request_type, list, &mut desk.ranges));
+                    work.and_then(|work| desk.lay_out_ranges(work.ok_or(Outcome::Done)?))
+                }
+                Some(RequestType::GetId) => {
+                    request.data_bytes = copy_serial(&self.settings.serial, desk, map, &mut self.hint);
+                    Err(Outcome::Done)
+                }
+                Some(RequestType::GetLifetime | RequestType::SecureErase) | None => Err(Outcome::Unsupported),
+            },
+        };
+        match outcome {
+            Ok(()) => {
+                self.desks.current = Some(desk_id);
+                self.advance(desk_id, map, now_ns, queue);
+            }
+            Err(outcome) => {
+                request.outcome = outcome;
+                request.open = false;
+                self.desks.give_back(desk_id);
+                self.finish(lead, map, now_ns);
+            }
+        }
+    }
+}
+
+/// Answers a request for the channel's identity. Gives how many bytes were written.
+fn copy_serial(serial: &[u8], desk: &Desk, map: &MemoryMap, hint: &mut vfiomux_guest::Hint) -> u32 {
+    let mut rest = serial;
+    for segment in desk.chain.writable() {
+        let (piece, after) = rest.split_at(rest.len().min(segment.len() as usize));
+        if map.copy_to(segment, piece, hint).is_err() {
+            break;
+        }
+        rest = after;
+    }
+    (serial.len() - rest.len()) as u32
+}
+
+impl Desk {
+    /// Lays a read or write out to be cut.
+    #[inline]
+    fn lay_out(&mut self, work: Work, range: crate::desk::Range) {
+        self.work = work;
+        self.cursor = Cursor::default();
+        self.left = range;
+        self.ranges.clear();
+        self.bounced = 0;
+    }
+
+    /// Lays a list of ranges out. An empty one is refused as done.
+    fn lay_out_ranges(&mut self, work: Work) -> Result<(), Outcome> {
+        self.work = work;
+        self.left = self.ranges.pop().ok_or(Outcome::Done)?;
+        self.bounced = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! The channel's commands in flight.
+
+use vfiomux_block::Segment;
+use vfiomux_guest::Head;
+
+use crate::own_memory::BounceId;
+use crate::seeded::{self, Bug};
+
+/// Index of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotId(pub(crate) u16);
+
+/// What a request is, for counting and for its used length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+    Flush,
+    Trim,
+    Other,
+}
+
+/// What the guest will be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    Failed,
+    Unsupported,
+}
+
+/// A request of the guest: kept in the slot of its first command.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// With which the chain goes back.
+    pub(crate) head: Head,
+    /// The ring that it goes back to.
+    pub(crate) ring: u16,
+    pub(crate) kind: Kind,
+    pub(crate) outcome: Outcome,
+    /// A barrier ended a command before its time: the whole request is done again.
+    pub(crate) again: bool,
+    /// Commands in flight.
+    pub(crate) pieces: u16,
+    /// A part is still to be submitted.
+    pub(crate) open: bool,
+    /// Where the status byte goes; `None` when the guest left no room for one.
+    pub(crate) status: Option<Segment>,
+    /// Bytes of data.
+    pub(crate) data_bytes: u32,
+    /// When the first command was submitted.
+    pub(crate) submitted_ns: u64,
+}
+
+/// A command of the request that `lead` keeps.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// Which use of the slot is in flight; 0 when none is.
+    stamp: u32,
+    pub(crate) lead: SlotId,
+    /// The bounce buffer that the command names instead of guest memory.
+    pub(crate) bounce: Option<BounceId>,
+    /// Present in a lead from the time it is popped until it is returned.
+    pub(crate) request: Option<Request>,
+}
+
+/// All slots of a channel.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    slots: Box<[Slot]>,
+    /// Used as a stack, so that a channel with little in flight stays in few cache lines.
+    free: Vec<SlotId>,
+    last_stamp: u32,
+}
+
+impl Slots {
+    pub(crate) fn new(count: u16) -> Self {
+        let slot = |lead| Slot { stamp: 0, lead: SlotId(lead), bounce: None, request: None };
+        Self {
+            slots: (0..count).map(slot).collect(),
+            free: (0..count).rev().map(SlotId).collect(),
+            last_stamp: 0,
+        }
+    }
+
+    /// How many are taken.
+    pub(crate) fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// Continues the stamps of the channel that had the same index before.
+    pub(crate) fn continue_stamps(&mut self, last: u32) {
+        self.last_stamp = last;
+    }
+
+    pub(crate) fn last_stamp(&self) -> u32 {
+        self.last_stamp
+    }
+
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<SlotId> {
+        self.free.pop()
+    }
+
+    #[inline]
+    pub(crate) fn give_back(&mut self, id: SlotId) {
+        self.free.push(id);
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: SlotId) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::from(id.0))
+    }
+
+    /// The request that a lead slot keeps.
+    #[inline]
+    pub(crate) fn request_mut(&mut self, lead: SlotId) -> Option<&mut Request> {
+        self.get_mut(lead)?.request.as_mut()
+    }
+
+    /// Marks a slot's command as in flight and gives it a stamp that none of its earlier commands had.
+    #[inline]
+    pub(crate) fn launch(&mut self, id: SlotId, lead: SlotId, bounce: Option<BounceId>) -> u32 {
+        if !seeded::is(Bug::StampReused) || self.last_stamp == 0 {
+            self.last_stamp = self.last_stamp.wrapping_add(1).max(1);
+        }
+        let stamp = self.last_stamp;
+        if let Some(slot) = self.get_mut(id) {
+            slot.stamp = stamp;
+            slot.lead = lead;
+            slot.bounce = bounce;
+        }
+        stamp
+    }
+
+    /// Takes a launch back: the queue did not take the command.
+    pub(crate) fn recall(&mut self, id: SlotId) {
+        if let Some(slot) = self.get_mut(id) {
+            slot.stamp = 0;
+            slot.bounce = None;
+        }
+    }
+
+    /// The command with that stamp has ended: its lead, and its bounce buffer. `None` when no such command is in flight (I1).
+    #[inline]
+    pub(crate) fn land(&mut self, id: SlotId, stamp: u32) -> Option<(SlotId, Option<BounceId>)> {
+        let slot = self.get_mut(id).filter(|slot| slot.stamp == stamp && stamp != 0)?;
+        slot.stamp = 0;
+        Some((slot.lead, slot.bounce.take()))
+    }
+
+    /// The lead of a request of which nothing is in flight and nothing is to be submitted: at most one, whose desk was taken.
+    pub(crate) fn idle_lead(&self) -> Option<SlotId> {
+        let idle =
+            |slot: &Slot| slot.request.as_ref().is_some_and(|request| request.pieces == 0 && !request.open);
+        self.slots.iter().position(idle).map(|index| SlotId(index as u16))
+    }
+}
+
+/// A single-piece request costs one cache line of state.
+const _: () = assert!(size_of::<Slot>() <= 64);

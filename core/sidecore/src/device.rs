@@ -1,0 +1,98 @@
+use vfiomux_block::{BlockQueue, Completion, LaneId, Status};
+use vfiomux_channel::{BlockChannel, CommandTag, Ending};
+
+use crate::SidecoreCounters;
+use crate::flush::Flushes;
+use crate::service::Services;
+
+/// A device as this sidecore has it.
+#[derive(Debug)]
+pub(crate) struct Device<Q> {
+    pub(crate) queue: Box<Q>,
+    /// Its lanes.
+    pub(crate) lanes: Vec<LaneId>,
+    pub(crate) flushes: Flushes,
+    /// Channels on it.
+    pub(crate) channels: u32,
+    /// It answers no more.
+    pub(crate) gone: bool,
+    pub(crate) gone_reported: bool,
+}
+
+impl<Q: BlockQueue> Device<Q> {
+    pub(crate) fn new(queue: Box<Q>) -> Self {
+        Self {
+            queue,
+            lanes: Vec::new(),
+            flushes: Flushes::default(),
+            channels: 0,
+            gone: false,
+            gone_reported: false,
+        }
+    }
+
+    /// Whether any command is at the device.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.lanes.iter().any(|&lane| self.queue.in_flight(lane) > 0)
+    }
+}
+
+/// A place in the table of channels.
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    pub(crate) channel: Option<Box<BlockChannel>>,
+    /// Index of the device that the channel lies on.
+    pub(crate) device: u16,
+    /// Its wish for a flush is noted.
+    pub(crate) flush_noted: bool,
+    /// The last channel that sat here, and the last stamp that it used.
+    pub(crate) last_incarnation: u32,
+    pub(crate) last_stamp: u32,
+}
+
+/// Where completions go.
+pub(crate) struct Router<'a> {
+    pub(crate) seats: &'a mut [Seat],
+    pub(crate) flushes: &'a mut Flushes,
+    pub(crate) services: &'a mut Services,
+    pub(crate) gone: &'a mut bool,
+    pub(crate) counters: &'a SidecoreCounters,
+    pub(crate) device: u16,
+    pub(crate) now_ns: u64,
+}
+
+impl Router<'_> {
+    /// A command was completed by the device.
+    #[inline]
+    pub(crate) fn completed(&mut self, completion: Completion) {
+        if completion.status == Status::Gone {
+            *self.gone = true;
+        }
+        self.ended(completion, Ending::Completed(completion.status));
+    }
+
+    /// A command was ended by a barrier.
+    pub(crate) fn abandoned(&mut self, completion: Completion) {
+        self.ended(completion, Ending::Barrier);
+    }
+
+    /// Brings an ending to whom the tag names, on this device; anybody else is told nothing (I1).
+    #[inline]
+    fn ended(&mut self, completion: Completion, ending: Ending) {
+        let tag = CommandTag::from(completion.tag);
+        let known = match tag.owner {
+            CommandTag::FLUSH => self.flushes.end(tag, ending, self.seats, self.now_ns),
+            CommandTag::SERVICE => self.services.end(tag, completion.status, self.device),
+            index => match self.seats.get_mut(usize::from(index)) {
+                // A channel that knows no such command counts it itself as well.
+                Some(Seat { channel: Some(channel), device, .. }) if *device == self.device => {
+                    channel.complete(tag, ending, self.now_ns)
+                }
+                _ => false,
+            },
+        };
+        if !known {
+            self.counters.strays.add(1);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What control asks of a sidecore, and what it hears back.
+
+use std::sync::Arc;
+
+use vfiomux_block::{BlockQueue, Command, LaneId, Status};
+use vfiomux_channel::{BlockChannel, ChannelId, ExtentMap, Fault, RingStart, StoppedRing};
+use vfiomux_guest::{Call, Kick, MemoryMap};
+use vfiomux_hw::{DmaBuffer, Quiesced};
+
+/// Where a device sits in the sidecore's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceSlot(pub u16);
+
+/// Names one order, so that its answer can be told from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What a sidecore is asked to do. Each order gets exactly one [`Answer`], at once or when what it waits for has come.
+#[derive(Debug)]
+pub enum Order<Q: BlockQueue> {
+    /// Take up a device. Answered by [`Answer::Done`].
+    AddDevice {
+        /// Where to keep it; must be free.
+        device: DeviceSlot,
+        /// The sidecore's way to it.
+        queue: Box<Q>,
+    },
+    /// Give a device up once no channel uses it and nothing is in flight. Answered by [`Answer::DeviceRemoved`].
+    RemoveDevice {
+        /// Which.
+        device: DeviceSlot,
+    },
+    /// Add a lane to a device. Answered by [`Answer::LaneAttached`].
+    AttachLane {
+        /// Which device.
+        device: DeviceSlot,
+        /// The lane.
+        lane: Q::Lane,
+    },
+    /// Take a lane out once nothing is in flight on it. Answered by [`Answer::LaneDetached`].
+    DetachLane {
+        /// Which device.
+        device: DeviceSlot,
+        /// Which lane.
+        lane: LaneId,
+    },
+    /// The lane's submission queue was deleted, or the controller reset: end its commands as aborted. Channels that go on
+    /// submit theirs again as soon as they have a lane that takes them. Answered by [`Answer::Done`].
+    Abandon {
+        /// Which device.
+        device: DeviceSlot,
+        /// Which lane.
+        lane: LaneId,
+    },
+    /// Serve a channel on a lane of a device. Answered by [`Answer::Done`].
+    AddChannel {
+        /// The channel.
+        channel: Box<BlockChannel>,
+        /// Where its commands go.
+        device: DeviceSlot,
+        /// Its lane there; may be shared.
+        lane: LaneId,
+    },
+    /// Let a channel submit to another lane of its device from now on. Commands on the old lane are not touched.
+    /// Answered by [`Answer::Done`].
+    SetLane {
+        /// Which channel.
+        channel: ChannelId,
+        /// The lane.
+        lane: LaneId,
+    },
+    /// Take no new request, wait for those in flight, give the channel back. Answered by [`Answer::ChannelRemoved`].
+    RemoveChannel {
+        /// Which channel.
+        channel: ChannelId,
+    },
+    /// Replace what the front-end grants. Answered by [`Answer::MemoryReplaced`]: at once when the new map holds all that
+    /// the old one holds, else after all requests in flight have ended.
+    SetMemory {
+        /// Which channel.
+        channel: ChannelId,
+        /// The grants from now on.
+        map: Arc<MemoryMap>,
+    },
+    /// Serve a ring. Answered by [`Answer::Done`].
+    StartRing {
+        /// Which channel.
+        channel: ChannelId,
+        /// Which of its rings.
+        index: u16,
+        /// The ring and what belongs to it.
+        start: Box<RingStart>,
+    },
+    /// Take nothing more from a ring, wait for its requests in flight, give it back. Answered by [`Answer::RingStopped`].
+    StopRing {
+        /// Which channel.
+        channel: ChannelId,
+        /// Which of its rings.
+        index: u16,
+    },
+    /// Interrupt the guest by another descriptor, or not at all. Answered by [`Answer::Done`].
+    SetCall {
+        /// Which channel.
+        channel: ChannelId,
+        /// Which of its rings.
+        index: u16,
+        /// Readable when the guest is to be interrupted.
+        call: Option<Call>,
+    },
+    /// Listen for the guest's kicks on another descriptor, or poll only. Answered by [`Answer::Done`].
+    SetKick {
+        /// Which channel.
+        channel: ChannelId,
+        /// Which of its rings.
+        index: u16,
+        /// Readable when the guest has made requests available.
+        kick: Option<Kick>,
+    },
+    /// Take no new request and wait for those in flight. Answered by [`Answer::Done`] when nothing is in flight.
+    Suspend {
+        /// Which channel.
+        channel: ChannelId,
+    },
+    /// Take requests again, after a suspend. Answered by [`Answer::Done`].
+    Resume {
+        /// Which channel.
+        channel: ChannelId,
+    },
+    /// Give a channel other blocks. Answered by [`Answer::Resized`]: at once when the new map only grows the old one, else
+    /// after all requests in flight have ended.
+    Resize {
+        /// Which channel.
+        channel: ChannelId,
+        /// The blocks from now on.
+        extents: ExtentMap,
+    },
+    /// Name a channel's lane's commands in flight as the device knows them. Answered by [`Answer::InFlight`].
+    ListInFlight {
+        /// Which channel.
+        channel: ChannelId,
+    },
+    /// Carry a command of the control side's own (label, scrub) to the device. Answered by [`Answer::Served`].
+    Service {
+        /// Which device.
+        device: DeviceSlot,
+        /// On which lane.
+        lane: LaneId,
+        /// What to do; one command, within the device's limits.
+        command: Command,
+        /// The data, from the buffer's first byte on: `command.blocks` blocks for a read or a write.
+        buffer: Option<DmaBuffer>,
+        /// Bytes of data at the start of the buffer.
+        data_bytes: u32,
+    },
+    /// End the thread after this breath. Answered by [`Answer::Done`], the last report of all.
+    Shutdown,
+}
+
+/// How an order ended.
+#[derive(Debug)]
+pub enum Answer<Q: BlockQueue> {
+    /// It was carried out, and there is nothing to hand over.
+    Done,
+    /// A device was given up.
+    DeviceRemoved {
+        /// The way to it.
+        queue: Box<Q>,
+    },
+    /// A lane can be submitted to.
+    LaneAttached {
+        /// Its name from now on.
+        lane: LaneId,
+    },
+    /// A lane was taken out.
+    LaneDetached {
+        /// What it was built from.
+        lane: Q::Lane,
+    },
+    /// A channel is served no more. Nothing of it is in flight.
+    ChannelRemoved {
+        /// The channel, without memory and rings.
+        channel: Box<BlockChannel>,
+        /// Its memory, which no command names any more.
+        memory: Option<Quiesced<Arc<MemoryMap>>>,
+        /// Its rings that had not been stopped.
+        rings: Vec<StoppedRing>,
+    },
+    /// A channel uses a new memory map.
+    MemoryReplaced {
+        /// The old one, which no command names any more.
+        old: Option<Quiesced<Arc<MemoryMap>>>,
+    },
+    /// A ring is served no more. Nothing of it is in flight.
+    RingStopped {
+        /// The ring, and where it stood.
+        ring: Box<StoppedRing>,
+    },
+    /// A channel has other blocks.
+    Resized {
+        /// Those that it had; no command names them any more, unless the new map has them too.
+        old: ExtentMap,
+    },
+    /// What a channel's lane has in flight.
+    InFlight {
+        /// (queue, command) by which the device knows each.
+        ids: Vec<(u16, u16)>,
+    },
+    /// A command of the control side's own has ended.
+    Served {
+        /// How.
+        status: Status,
+        /// The buffer that it named.
+        buffer: Option<DmaBuffer>,
+    },
+    /// It was not carried out; nothing changed.
+    Refused {
+        /// Why.
+        why: Refusal,
+        /// The order, with all that it carried.
+        order: Box<Order<Q>>,
+    },
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No channel with that index and incarnation is here: it was removed meanwhile.
+    #[error("the sidecore serves no such channel")]
+    NoChannel,
+    /// No device is in that slot.
+    #[error("the sidecore has no device in that slot")]
+    NoDevice,
+    /// The slot or index is taken.
+    #[error("that place is taken; take the present holder out first")]
+    Taken,
+    /// The device has no such lane.
+    #[error("the device has no such lane")]
+    NoLane,
+    /// The channel has no such ring, or it is not started.
+    #[error("the channel has no such ring")]
+    NoRing,
+    /// The ring is started already.
+    #[error("the ring is started already; stop it first")]
+    RingRunning,
+    /// A ring cannot start before the front-end has granted memory.
+    #[error("the channel has no memory yet; set it before starting rings")]
+    NoMemory,
+    /// Another order on the same thing is not finished.
+    #[error("an earlier order on the same object is not finished; wait for its answer")]
+    Busy,
+    /// The device still has channels.
+    #[error("channels still use the device; remove them first")]
+    InUse,
+    /// The device's lane is full, or the command is not within its limits.
+    #[error("the lane takes no such command now; try again after others have ended")]
+    NotTaken,
+    /// The channel's table is full.
+    #[error("the sidecore has no room for the channel's index; use a lower one")]
+    NoRoom,
+    /// The channel is quarantined; it can only be removed.
+    #[error("the channel is quarantined; remove it and make it anew")]
+    Quarantined,
+}
+
+/// What a sidecore reports.
+#[derive(Debug)]
+pub enum Report<Q: BlockQueue> {
+    /// An order has ended.
+    Answer {
+        /// Which order.
+        ticket: Ticket,
+        /// How.
+        answer: Answer<Q>,
+    },
+    /// A channel's guest or front-end broke the rules. Its memory is touched no more. Reported once a channel.
+    Quarantined {
+        /// Which channel.
+        channel: ChannelId,
+        /// What it did.
+        fault: Fault,
+    },
+    /// A device answers no more. Reported once a device.
+    DeviceGone {
+        /// Which device.
+        device: DeviceSlot,
+    },
+}
