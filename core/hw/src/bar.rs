@@ -166,11 +166,16 @@ pub struct HeapWindow {
 }
 
 impl HeapWindow {
-    /// A zeroed window of `len` bytes, at least one page, aligned to a page.
+    /// A zeroed window of `len` bytes, rounded up to whole pages, at least one; aligned to a page.
+    ///
+    /// # Panics
+    ///
+    /// When no address space could hold it.
     #[must_use]
     pub fn new(len: usize) -> Self {
-        let layout = std::alloc::Layout::from_size_align(len.max(4096).next_multiple_of(4096), 4096)
-            .unwrap_or(std::alloc::Layout::new::<[u64; 512]>());
+        let size_bytes = len.max(1).checked_next_multiple_of(4096);
+        let layout = size_bytes.and_then(|size| std::alloc::Layout::from_size_align(size, 4096).ok());
+        let layout = layout.expect("a window larger than the address space");
         // SAFETY: the layout's size is not zero.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         let base = NonNull::new(base).unwrap_or_else(|| std::alloc::handle_alloc_error(layout));
@@ -226,6 +231,12 @@ mod tests {
             (0xdead_beef, 7, 3)
         );
         assert_eq!(count.0.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "larger than the address space")]
+    fn a_window_that_no_memory_could_hold_is_refused() {
+        let _ = HeapWindow::new(usize::MAX);
     }
 
     #[test]

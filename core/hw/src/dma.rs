@@ -10,7 +10,14 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+
 use crate::{HwError, Iova, IovaSpace, Quiesced, Segment};
+
+mod volatile;
+
+#[cfg(test)]
+mod tests;
 
 /// What a device may do with mapped memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +46,18 @@ pub trait Iommu: Send + Sync {
     /// How many mappings fit, where there is a limit.
     fn mappings_max(&self) -> Option<u32> {
         None
+    }
+
+    /// Whether devices see memory at addresses of our choice. A mechanism that does not translate dictates them instead:
+    /// see [`Self::dictated`].
+    fn translates(&self) -> bool {
+        true
+    }
+
+    /// The address at which devices see the memory in any case. Asked only of a mechanism that does not translate, which fails when
+    /// there is no one address for the whole.
+    fn dictated(&self, _host: NonNull<u8>, _size_bytes: u64) -> io::Result<Iova> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Makes `size_bytes` of memory at `host` visible to the device at `iova`. Pins the memory where the mechanism is real.
@@ -91,6 +110,9 @@ struct State {
     space: IovaSpace,
     ledger: Vec<MappingInfo>,
 }
+
+/// The smallest huge page of x86-64 and of arm64 with pages of 4 KiB.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Beyond this, alignment wastes more address space than large pages win.
 const LARGEST_ALIGN_BYTES: u64 = 1 << 30;
@@ -160,7 +182,15 @@ impl DmaDomain {
     /// Zeroed memory of our own, mapped for the device to read and write: queues, lists, bounce buffers.
     pub fn allocate(self: &Arc<Self>, size_bytes: usize) -> Result<DmaBuffer, HwError> {
         let page = usize::try_from(self.page_bytes).unwrap_or(4096);
-        let memory = OwnMemory::new(size_bytes.max(1).next_multiple_of(page))?;
+        let memory = match size_bytes.max(1).checked_next_multiple_of(page) {
+            Some(whole_bytes) if self.iommu.translates() => OwnMemory::new(whole_bytes, MapFlags::empty())?,
+            // Devices see memory as it lies: only a huge page lies in one piece.
+            Some(whole_bytes) => OwnMemory::new(
+                whole_bytes.next_multiple_of(HUGE_PAGE_BYTES),
+                MapFlags::HUGETLB | MapFlags::HUGE_2MB,
+            )?,
+            None => return Err(HwError::Allocate { size_bytes, source: io::ErrorKind::OutOfMemory.into() }),
+        };
         let iova = self.insert(memory.base, memory.size_bytes, Rights::READ_WRITE, true)?;
         Ok(DmaBuffer { domain: self.clone(), memory, iova })
     }
@@ -171,12 +201,7 @@ impl DmaDomain {
         if size_bytes == 0 || !size_bytes.is_multiple_of(page_bytes) || !address.is_multiple_of(page_bytes) {
             return Err(HwError::Unaligned { address, size_bytes, page_bytes });
         }
-        let mut align_bytes = self.page_bytes;
-        while align_bytes * 2 <= size_bytes && align_bytes < LARGEST_ALIGN_BYTES {
-            align_bytes *= 2;
-        }
-        let taken = self.lock().space.take(size_bytes, align_bytes, address);
-        let iova = taken.ok_or(HwError::NoIovaSpace { size_bytes })?;
+        let iova = self.take_address(host, size_bytes)?;
         // The lock is not held meanwhile: pinning a large guest takes seconds, and the address is already ours.
         match self.iommu.map(iova, host, size_bytes, rights) {
             Ok(()) => {
@@ -184,19 +209,53 @@ impl DmaDomain {
                 Ok(iova)
             }
             Err(source) => {
-                self.lock().space.give_back(iova, size_bytes);
+                self.give_address_back(iova, size_bytes);
                 Err(HwError::Map { iova, size_bytes, source })
             }
+        }
+    }
+
+    fn take_address(&self, host: NonNull<u8>, size_bytes: u64) -> Result<Iova, HwError> {
+        if !self.iommu.translates() {
+            let dictated = self.iommu.dictated(host, size_bytes);
+            return dictated.map_err(|source| HwError::Map { iova: Iova::default(), size_bytes, source });
+        }
+        let mut align_bytes = self.page_bytes;
+        while align_bytes * 2 <= size_bytes && align_bytes < LARGEST_ALIGN_BYTES {
+            align_bytes *= 2;
+        }
+        let mut state = self.lock();
+        let aligned = state.space.take(size_bytes, align_bytes, host.as_ptr() as u64);
+        // Where alignment does not fit any more, an address that costs more page table entries is better than none.
+        let taken = aligned.or_else(|| state.space.take(size_bytes, self.page_bytes, 0));
+        taken.ok_or(HwError::NoIovaSpace { size_bytes })
+    }
+
+    fn give_address_back(&self, iova: Iova, size_bytes: u64) {
+        if self.iommu.translates() {
+            self.lock().space.give_back(iova, size_bytes);
         }
     }
 
     /// On failure the address is never used again and the ledger keeps the entry: the device may still reach it.
     fn remove(&self, iova: Iova, len: usize) -> Result<(), HwError> {
         let size_bytes = len as u64;
-        self.iommu.unmap(iova, size_bytes).map_err(|source| HwError::Unmap { iova, size_bytes, source })?;
+        if let Err(source) = self.iommu.unmap(iova, size_bytes) {
+            #[cfg(test)]
+            if tests::reuses_after_failed_unmap() {
+                self.give_address_back(iova, size_bytes);
+            }
+            return Err(HwError::Unmap { iova, size_bytes, source });
+        }
         let mut state = self.lock();
-        state.ledger.retain(|entry| entry.iova != iova);
-        state.space.give_back(iova, size_bytes);
+        // One entry, not all: where addresses are dictated, memory mapped twice has the same one twice.
+        if let Some(entry) =
+            state.ledger.iter().position(|entry| (entry.iova, entry.size_bytes) == (iova, size_bytes))
+        {
+            state.ledger.swap_remove(entry);
+        }
+        drop(state);
+        self.give_address_back(iova, size_bytes);
         Ok(())
     }
 
@@ -366,14 +425,8 @@ impl DmaBuffer {
             offset.checked_add(into.len()).is_some_and(|end| end <= self.len()),
             "read outside a DMA buffer"
         );
-        // SAFETY: the range was checked; `into` is ours alone, so the two cannot overlap.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                self.memory.base.as_ptr().add(offset),
-                into.as_mut_ptr(),
-                into.len(),
-            )
-        };
+        // SAFETY: the range was checked, and the buffer is mapped for as long as it lives.
+        unsafe { volatile::read(self.memory.base.add(offset), into) };
     }
 
     /// Copies `from` into the buffer at `offset`.
@@ -386,10 +439,8 @@ impl DmaBuffer {
             offset.checked_add(from.len()).is_some_and(|end| end <= self.len()),
             "write outside a DMA buffer"
         );
-        // SAFETY: the range was checked; `from` is a live slice and cannot overlap memory that no reference is formed over.
-        unsafe {
-            std::ptr::copy_nonoverlapping(from.as_ptr(), self.memory.base.as_ptr().add(offset), from.len())
-        };
+        // SAFETY: the range was checked, and the buffer is mapped for as long as it lives.
+        unsafe { volatile::write(self.memory.base.add(offset), from) };
     }
 }
 
@@ -416,15 +467,14 @@ unsafe impl Send for OwnMemory {}
 unsafe impl Sync for OwnMemory {}
 
 impl OwnMemory {
-    fn new(size_bytes: usize) -> Result<Self, HwError> {
-        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+    fn new(size_bytes: usize, extra: MapFlags) -> Result<Self, HwError> {
         // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing.
         let mapped = unsafe {
             mmap_anonymous(
                 std::ptr::null_mut(),
                 size_bytes,
                 ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::POPULATE,
+                MapFlags::PRIVATE | MapFlags::POPULATE | extra,
             )
         };
         let base = mapped.map_err(|errno| HwError::Allocate { size_bytes, source: errno.into() })?;

@@ -126,6 +126,8 @@ fn a_release_that_its_driver_refuses_says_so_and_can_be_repeated() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     /// Whatever writes fail, a claim that ends badly and could be undone leaves the function where it was, and one that ends well has it.
     #[test]
     fn a_claim_is_whole_or_nothing(failing in proptest::collection::vec((0usize..6, 1u32..3), 0..4)) {
