@@ -234,6 +234,47 @@ impl Reader {
 }
 
 impl Request {
+    /// What matters of it to somebody who reads a trace.
+    pub(crate) fn detail(&self) -> String {
+        match self {
+            Self::SetFeatures(value)
+            | Self::SetProtocolFeatures(value)
+            | Self::SetStatus(value)
+            | Self::NetSetMtu(value)
+            | Self::SendRarp(value) => format!("{value:#x}"),
+            Self::SetVringNum(VringState { index, num })
+            | Self::SetVringBase(VringState { index, num })
+            | Self::SetVringEnable(VringState { index, num }) => format!("ring {index}: {num}"),
+            Self::GetVringBase(VringState { index, .. }) => format!("ring {index}"),
+            Self::SetVringAddr(VringAddr { index, descriptor, available, used, .. }) => {
+                format!("ring {index}: {descriptor:#x} {available:#x} {used:#x}")
+            }
+            Self::SetVringFd { index, fd, .. } => {
+                format!("ring {index}: {}", if fd.is_some() { "eventfd" } else { "none" })
+            }
+            Self::SetMemTable(regions) => format!("{} regions", regions.len()),
+            Self::AddMemReg(RegionGrant { id, .. }) | Self::RemMemReg(id) => {
+                format!("{:#x} bytes at {:#x}", id.size_bytes, id.guest_addr)
+            }
+            Self::GetConfig { header } | Self::SetConfig { header, .. } => {
+                format!("{} bytes from {}", header.size, header.offset)
+            }
+            Self::GetInflightFd { inflight, .. } => {
+                format!("{}x{}", inflight.num_queues, inflight.queue_size)
+            }
+            Self::SetInflightFd { num_queues, queue_size, .. } => format!("{num_queues}x{queue_size}"),
+            Self::GetFeatures
+            | Self::GetProtocolFeatures
+            | Self::SetOwner
+            | Self::ResetOwner
+            | Self::GetQueueNum
+            | Self::GetMaxMemSlots
+            | Self::SetBackendReqFd(_)
+            | Self::ResetDevice
+            | Self::GetStatus => String::new(),
+        }
+    }
+
     /// Read a message whose request sessions implement.
     pub(crate) fn parse(message: Message) -> Result<Self, Violation> {
         use FrontendRequest as R;

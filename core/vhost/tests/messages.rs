@@ -619,7 +619,7 @@ fn the_trace_tells_what_happened_and_forgets_the_oldest() {
     assert_eq!(
         lines[2..],
         [
-            "    2 <- ADD_MEM_REG 40 bytes, 1 descriptors, reply wanted",
+            "    2 <- ADD_MEM_REG 0x1000 bytes at 0x0",
             "    3 do map-memory",
             "    4 ok map-memory",
             "    5 -> ADD_MEM_REG ok",

@@ -22,18 +22,15 @@ impl Session {
     /// Begin to carry out a message, and conclude it if nothing has to be waited for.
     pub(super) fn handle(&mut self, message: Message) {
         let (request, needs_reply) = (message.request, message.needs_reply);
-        let detail = format!(
-            "{} bytes, {} descriptors{}",
-            message.payload.len(),
-            message.fds.len(),
-            if needs_reply { ", reply wanted" } else { "" }
-        );
-        self.trace.push(Direction::Received, request.name(), detail);
         if !self.offers(request) {
+            self.trace.push(Direction::Received, request.name(), String::from("not offered"));
             return self.refuse(request, needs_reply);
         }
+        let parsed = Request::parse(message);
+        let detail = parsed.as_ref().map_or_else(ToString::to_string, Request::detail);
+        self.trace.push(Direction::Received, request.name(), detail);
         self.begin(request, needs_reply);
-        match Request::parse(message).and_then(|parsed| self.apply(request, parsed)) {
+        match parsed.and_then(|parsed| self.apply(request, parsed)) {
             Ok(()) => self.conclude_if_idle(),
             Err(violation) => self.close(EndReason::Violation(violation)),
         }

@@ -122,7 +122,14 @@ impl Connection {
             .flatten()
             .collect();
         if received.flags.contains(ReturnFlags::CTRUNC) {
-            session.close(EndReason::Violation(Violation::TooManyFds));
+            // The kernel has dropped descriptors: for want of room in our buffer, or of numbers in our table.
+            session.close(if fds.len() >= MAX_FDS {
+                EndReason::Violation(Violation::TooManyFds)
+            } else {
+                EndReason::Socket(String::from(
+                    "no descriptor is free for what the front-end sent; raise LimitNOFILE",
+                ))
+            });
         } else if received.bytes == 0 {
             session.close(EndReason::Disconnected);
         } else {

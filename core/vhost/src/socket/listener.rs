@@ -56,7 +56,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`Error::Accept`]; the listener can still be used.
+    /// [`Error::Accept`]; the listener can still be used. A connection that could not be taken, for want of a descriptor,
+    /// still waits, but edge-triggered readiness does not tell of it again: ask again later.
     pub fn accept(&self) -> Result<Option<Connection>, Error> {
         loop {
             match rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
