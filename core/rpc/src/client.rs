@@ -1,4 +1,4 @@
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +26,9 @@ pub enum ClientError {
     /// The daemon closed the connection.
     #[error("vfiomuxd closed the connection; see its log for the reason")]
     Closed,
+    /// The parameters have no form in JSON: a path that is not UTF-8.
+    #[error("the request cannot be written: {0}")]
+    Parameters(String),
     /// What came is not this protocol.
     #[error("what answers is not vfiomuxd, or another version of it: {0}")]
     Protocol(String),
@@ -92,7 +95,11 @@ impl Client {
     pub fn call_by_name(&mut self, method: &str, params: &Value) -> Result<Value, ClientError> {
         self.last_id += 1;
         let id = Id::from(self.last_id);
-        self.stream.get_mut().write_all(&codec::write_request(&id, method, params))?;
+        match self.stream.get_mut().write_all(&codec::write_request(&id, method, params)) {
+            // The daemon has closed the connection, and may have said why.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written?,
+        }
         loop {
             match self.read_message()?.ok_or(ClientError::Closed)? {
                 Message::Response { id: answered, result } if answered == id => {
@@ -138,7 +145,7 @@ fn params_of<C: Call>(call: &C, change: &Change) -> Result<Value, ClientError> {
     let object = |value: Result<Value, serde_json::Error>| match value {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Ok(Map::new()),
-        Err(error) => Err(ClientError::Protocol(error.to_string())),
+        Err(error) => Err(ClientError::Parameters(error.to_string())),
     };
     let mut params = object(serde_json::to_value(call))?;
     params.extend(object(serde_json::to_value(change))?);
@@ -192,3 +199,6 @@ impl Iterator for EventStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ mod listener;
 mod repeats;
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use mio::event::Event as Readiness;
@@ -22,10 +22,16 @@ pub use listener::BindError;
 use listener::Listener;
 use repeats::{Admission, Key, Repeats};
 
+/// Looks at sockets before [`Server::next_request`] lets the loop have its turn.
+const READS_A_TURN: usize = 256;
+
+/// Connections taken in before other work has its turn.
+const ACCEPTS_A_TURN: usize = 16;
+
 /// How much one caller can take of the daemon. The defaults suit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Connections at a time; further ones are closed at once.
+    /// Connections at a time; further ones are told so and closed.
     pub connections_max: usize,
     /// Requests of one connection under way; further ones wait in its socket.
     pub requests_max: usize,
@@ -89,7 +95,8 @@ pub struct Request {
 /// The listening socket and every connection.
 ///
 /// The loop around it: hand it every readiness event of a token that it [owns](Self::owns); then take requests until there
-/// are none; then take the connections that ended; and do not sleep while it is [busy](Self::is_busy).
+/// is none; then take the connections that ended; and do not sleep while it is [busy](Self::is_busy), which an answer can
+/// make it too.
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
@@ -100,6 +107,10 @@ pub struct Server {
     own_uid: u32,
     last_serial: u64,
     accepting: bool,
+    /// A connection waits that could not be accepted; another try is due when one has ended.
+    accept_failed: bool,
+    /// How much may be read before the loop has its turn.
+    reads_left: usize,
     slots: Vec<Option<Slot>>,
     /// Slots whose socket may have something to read, in the order in which they are looked at.
     readable: VecDeque<usize>,
@@ -140,6 +151,8 @@ impl Server {
             own_uid: nix::unistd::geteuid().as_raw(),
             last_serial: 0,
             accepting: false,
+            accept_failed: false,
+            reads_left: READS_A_TURN,
             slots: (0..bounds.connections_max).map(|_| None).collect(),
             readable: VecDeque::new(),
             closed: VecDeque::new(),
@@ -186,12 +199,15 @@ impl Server {
         self.accepting || !self.readable.is_empty() || !self.closed.is_empty()
     }
 
-    /// The next request, fairly among the connections; none when nothing is left to read.
+    /// The next request, fairly among the connections; none when nothing is left to read, or when so much was read that
+    /// the loop should look after others before it asks again.
     pub fn next_request(&mut self) -> Option<Request> {
         if std::mem::take(&mut self.accepting) {
             self.accept();
         }
-        while let Some(slot) = self.readable.pop_front() {
+        while let Some(left) = self.reads_left.checked_sub(1) {
+            let Some(slot) = self.readable.pop_front() else { break };
+            self.reads_left = left;
             let Some(Some(entry)) = self.slots.get_mut(slot) else { continue };
             if entry.connection.in_flight() >= self.bounds.requests_max {
                 // Looked at again when an answer makes room.
@@ -221,6 +237,7 @@ impl Server {
                 }
             }
         }
+        self.reads_left = READS_A_TURN;
         None
     }
 
@@ -277,21 +294,29 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        loop {
+        for _ in 0..ACCEPTS_A_TURN {
             match self.listener.accept() {
-                // A caller that cannot be admitted is dropped: closing is all that can be said to it.
+                // A caller that cannot be admitted has been told so, as far as that was possible, and is closed.
                 Ok(Some(stream)) => drop(self.admit(stream)),
                 Ok(None) => return,
-                // Out of descriptors, say. The next connection attempt brings the next try.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                // Out of descriptors, say.
+                Err(_) => {
+                    self.accept_failed = true;
+                    return;
+                }
             }
         }
+        self.accepting = true;
     }
 
     fn admit(&mut self, mut stream: UnixStream) -> io::Result<()> {
         let Some(slot) = self.slots.iter().position(Option::is_none) else {
-            return Err(io::ErrorKind::QuotaExceeded.into());
+            let error =
+                RpcError::new(ErrorCode::Busy, format!("{} clients are connected already", self.slots.len()));
+            let error = error.next("end one of them: vfiomuxctl events --follow, status --watch");
+            return stream.write_all(&codec::write_response(&Id::NULL, Err(&error)));
         };
         let caller = self.identify(&stream)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -380,6 +405,7 @@ impl Server {
             // Closing takes it out of the poll as well; the registry's own error is of no consequence.
             let _ = self.registry.deregister(entry.connection.source());
             self.closed.push_back(entry.id);
+            self.accepting |= std::mem::take(&mut self.accept_failed);
         }
     }
 }

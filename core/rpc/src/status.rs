@@ -45,6 +45,8 @@ pub enum SidecoreMode {
     Poll,
     /// Spins for a while, then sleeps until a kick or a completion interrupt.
     Adaptive,
+    /// Sleeps as soon as there is nothing to do.
+    Event,
 }
 
 /// The state of the event log.

@@ -87,9 +87,9 @@ impl Failure {
                 ErrorCode::DeviceFault => 9,
                 _ => 1,
             },
+            Self::Client(ClientError::Parameters(_)) | Self::Endpoint(_) => 2,
             Self::Client(_) => 3,
             Self::Attachment(_) | Self::Output(_) => 1,
-            Self::Endpoint(_) => 2,
         }
     }
 }

@@ -27,7 +27,8 @@ pub(crate) fn overview(status: &Status, paint: Paint) -> String {
         for sidecore in &status.sidecores {
             let idle = match sidecore.mode {
                 SidecoreMode::Poll => "polls",
-                SidecoreMode::Adaptive => "sleeps",
+                SidecoreMode::Adaptive => "spins, sleeps",
+                SidecoreMode::Event => "sleeps",
             };
             table.row([
                 Cell::from(sidecore.index.to_string()),

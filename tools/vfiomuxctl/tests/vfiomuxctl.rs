@@ -2,6 +2,7 @@
 
 mod daemon;
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use assert_cmd::Command;
@@ -190,8 +191,8 @@ vfiomuxd  0.1.0, process 77, up 1h 2m
 serves    1 devices, 2 channels, 1 sessions
 events    4 kept, 4 dropped, last number 8
 
-SIDECORE  CPU  IDLE     BUSY  CHANNELS
-       0    3  sleeps  12.5%         2
+SIDECORE  CPU  IDLE            BUSY  CHANNELS
+       0    3  spins, sleeps  12.5%         2
 ";
     assert_eq!(ask(&["status"]).out, expected);
 }
@@ -367,6 +368,22 @@ fn a_reader_that_has_read_enough_is_no_failure() {
     drop(tool.stdout.take());
     let output = tool.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
+}
+
+#[test]
+fn channels_are_watched_with_their_rates() {
+    let daemon = Daemon::start(manager, vec![]);
+    let mut tool = std::process::Command::new(assert_cmd::cargo::cargo_bin("vfiomuxctl"))
+        .args(["--control", daemon.control().to_str().unwrap(), "status", "--watch"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(tool.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let frames: Vec<String> = lines.filter(|line| line.starts_with("disk-a")).take(2).collect();
+    tool.kill().unwrap();
+    tool.wait().unwrap();
+    assert!(frames[0].contains("active     -        -"), "there is no rate yet: {}", frames[0]);
+    assert!(frames[1].contains("active     0        0"), "nothing was done since: {}", frames[1]);
 }
 
 #[test]

@@ -28,8 +28,9 @@ pub(super) enum Input {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: UnixStream,
+    /// What was read. Lines up to `taken` have been given out, and there is no newline before `searched`.
     input: Vec<u8>,
-    /// Bytes of `input` known to hold no newline.
+    taken: usize,
     searched: usize,
     output: VecDeque<u8>,
     output_bytes_max: usize,
@@ -49,6 +50,7 @@ impl Connection {
         Self {
             stream,
             input: Vec::new(),
+            taken: 0,
             searched: 0,
             output: VecDeque::new(),
             output_bytes_max,
@@ -102,7 +104,7 @@ impl Connection {
     pub(super) fn hang_up(&mut self) {
         self.input_ended = true;
         self.input = Vec::new();
-        self.searched = 0;
+        (self.taken, self.searched) = (0, 0);
     }
 
     /// Whether nothing is left that it could bring or take.
@@ -115,12 +117,15 @@ impl Connection {
         if let Some(line) = self.take_line() {
             return Input::Line(line);
         }
-        if self.input.len() > REQUEST_BYTES_MAX {
+        if self.input.len() - self.taken > REQUEST_BYTES_MAX {
             return Input::TooLong;
         }
         if self.input_ended {
             return Input::Nothing;
         }
+        self.input.drain(..self.taken);
+        self.searched -= self.taken;
+        self.taken = 0;
         let mut chunk = [0; READ_BYTES];
         match self.stream.read(&mut chunk) {
             Ok(0) => {
@@ -145,15 +150,14 @@ impl Connection {
 
     fn take_line(&mut self) -> Option<Vec<u8>> {
         let found = self.input.iter().skip(self.searched).position(|&byte| byte == b'\n');
-        let Some(end) = found.map(|offset| self.searched + offset).filter(|&end| end <= REQUEST_BYTES_MAX)
-        else {
-            self.searched = self.input.len();
+        self.searched = found.map_or(self.input.len(), |offset| self.searched + offset);
+        let line = self.input.get(self.taken..self.searched)?;
+        if found.is_none() || line.len() > REQUEST_BYTES_MAX {
             return None;
-        };
-        let rest = self.input.split_off(end + 1);
-        let mut line = std::mem::replace(&mut self.input, rest);
-        line.truncate(end);
-        self.searched = 0;
+        }
+        let line = line.to_vec();
+        self.searched += 1;
+        self.taken = self.searched;
         Some(line)
     }
 
@@ -187,6 +191,7 @@ impl Connection {
             while !self.output.is_empty() {
                 let (front, _) = self.output.as_slices();
                 match self.stream.write(front) {
+                    Ok(0) => return self.peer_left(),
                     Ok(count) => drop(self.output.drain(..count)),
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => return,

@@ -310,10 +310,35 @@ fn a_chatty_client_does_not_keep_others_waiting() {
 }
 
 #[test]
-fn connections_beyond_the_bound_are_closed_at_once() {
+fn the_loop_has_its_turn_however_much_is_sent() {
+    let mut world = World::new();
+    let mut peer = world.connect();
+    peer.write_all(&b"\n".repeat(READS_A_TURN + 10)).unwrap();
+    ask(&mut peer, 1, "status", &json!({}));
+    assert!(world.turn().is_empty());
+    assert!(world.server.is_busy());
+    assert_eq!(world.turn().len(), 1);
+}
+
+#[test]
+fn a_crowd_that_connects_at_once_is_taken_in_turn_by_turn() {
+    let mut world = World::new();
+    let path = world.server.path().to_owned();
+    let crowd: Vec<Peer> = (0..40).map(|_| Peer::connect(&path).unwrap()).collect();
+    world.turn();
+    assert_eq!(world.server.connections(), ACCEPTS_A_TURN);
+    while world.server.is_busy() {
+        world.turn();
+    }
+    assert_eq!(world.server.connections(), crowd.len());
+}
+
+#[test]
+fn connections_beyond_the_bound_are_told_so_and_closed() {
     let mut world = World::with(Roles::default(), Bounds { connections_max: 1, ..Bounds::default() });
     let first = world.connect();
     let mut second = world.connect();
+    assert_eq!(refused(&mut second), ErrorCode::Busy);
     assert!(is_closed(&mut second));
     drop(first);
     world.turn();
