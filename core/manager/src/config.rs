@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use vfiomux_rpc::Roles;
 
 /// What an operator may set. Command-line flags win over the file, the file over the defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,28 +45,6 @@ pub enum Mode {
     Adaptive,
     /// As soon as there is nothing to do.
     Event,
-}
-
-/// Who may use the control socket. Root and the daemon's own user may do everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Roles {
-    /// May look.
-    pub read: Members,
-    /// May also change channels.
-    pub operate: Members,
-    /// May also change devices.
-    pub admin: Members,
-}
-
-/// Users and groups, by number.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Members {
-    /// User ids.
-    pub uids: Vec<u32>,
-    /// Group ids.
-    pub gids: Vec<u32>,
 }
 
 impl Default for Config {

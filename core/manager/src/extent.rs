@@ -76,6 +76,12 @@ impl ExtentPool {
         self.free.iter().map(|run| run.blocks).sum()
     }
 
+    /// The longest free run, blocks.
+    #[must_use]
+    pub fn longest_free_blocks(&self) -> u64 {
+        self.free.iter().map(|run| run.blocks).max().unwrap_or(0)
+    }
+
     /// `blocks` rounded up to what the pool hands out.
     #[must_use]
     pub fn rounded(&self, blocks: u64) -> Option<u64> {

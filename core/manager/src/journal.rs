@@ -14,17 +14,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::lifecycle::{Admin, Oper, Step};
+use vfiomux_rpc::Endpoint;
 
-/// Where a channel's front-end connects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// The socket's path.
-    pub path: PathBuf,
-    /// We connect to a socket that the VMM listens on, instead of listening.
-    #[serde(default)]
-    pub client: bool,
-}
+use crate::lifecycle::{Admin, Oper, Step};
 
 /// A channel as it was asked for, and the last state that was made durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod control;
+pub mod event;
 pub mod extent;
 pub mod journal;
 pub mod label;

@@ -6,58 +6,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-
-/// What is wanted of a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Admin {
-    /// It should serve.
-    Enabled,
-    /// It should stand still with everything kept.
-    Suspended,
-    /// It should be gone.
-    Disabled,
-}
-
-/// What a channel is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Oper {
-    /// Allowed by policy; its resources are being gathered.
-    Defined,
-    /// It has blocks and a lane at the device, and no endpoint.
-    Provisioned,
-    /// Its endpoint waits for a front-end, or for one to start a ring.
-    Listening,
-    /// A front-end's ring is being served.
-    Active,
-    /// No new requests are taken; those at the device are waited for.
-    Quiescing,
-    /// Nothing is in flight; everything is kept.
-    Suspended,
-    /// Neither its memory nor its device resources are touched until somebody decides.
-    Quarantined,
-    /// On its way out: those at the device are waited for, or ended.
-    Draining,
-    /// Its blocks are being zeroed.
-    Scrubbing,
-    /// Gone. The id is never used again.
-    Destroyed,
-    /// Its resources could not be gathered.
-    Failed,
-}
-
-/// How well a channel is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Health {
-    /// As it should be.
-    Ok,
-    /// Serves, with less than was planned.
-    Degraded,
-    /// Does not serve.
-    Failed,
-}
+pub use vfiomux_rpc::{Admin, Health, Oper};
 
 /// What makes a channel go from one state to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -135,19 +84,34 @@ pub const TABLE: &[Arc] = &[
     (Oper::Scrubbing, Step::Overdue, Oper::Destroyed),
 ];
 
-impl Oper {
+/// What the table says of a state.
+pub trait Life: Sized {
     /// Where `step` leads from here; `None` when it is not allowed.
     #[must_use]
-    pub fn after(self, step: Step) -> Option<Self> {
-        TABLE.iter().find(|(from, by, _)| (*from, *by) == (self, step)).map(|(_, _, to)| *to)
-    }
+    fn after(self, step: Step) -> Option<Self>;
 
     /// How long a channel may stay in a transient state before [`Step::Overdue`]; `None` for a stable one.
     ///
     /// What is overdue is not left hanging: the successor in [`TABLE`] ends it by harder means (abort, then deleting the
     /// submission queue, then resetting the controller), or keeps back what it could not scrub.
     #[must_use]
-    pub const fn deadline(self) -> Option<Duration> {
+    fn deadline(self) -> Option<Duration>;
+
+    /// The name, as operators read it.
+    #[must_use]
+    fn name(self) -> &'static str;
+
+    /// What may be done from here, for an error that says what to do next.
+    #[must_use]
+    fn advice(self) -> &'static str;
+}
+
+impl Life for Oper {
+    fn after(self, step: Step) -> Option<Self> {
+        TABLE.iter().find(|(from, by, _)| (*from, *by) == (self, step)).map(|(_, _, to)| *to)
+    }
+
+    fn deadline(self) -> Option<Duration> {
         match self {
             Self::Defined => Some(Duration::from_secs(60)),
             Self::Quiescing | Self::Draining => Some(Duration::from_secs(30)),
@@ -156,9 +120,7 @@ impl Oper {
         }
     }
 
-    /// The name, as operators read it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Defined => "defined",
             Self::Provisioned => "provisioned",
@@ -174,9 +136,7 @@ impl Oper {
         }
     }
 
-    /// What may be done from here, for an error that says what to do next.
-    #[must_use]
-    pub const fn advice(self) -> &'static str {
+    fn advice(self) -> &'static str {
         match self {
             Self::Defined | Self::Quiescing | Self::Draining | Self::Scrubbing => "it is on its way; try again in a moment",
             Self::Provisioned => "attach it with vfiomuxctl channel attach, or destroy it",

@@ -1,0 +1,104 @@
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use vfiomux_manager::config::{Config, Mode};
+
+use crate::DaemonError;
+
+/// Owns physical devices through VFIO, carves them into channels, and serves each channel to a VM over vhost-user.
+///
+/// Stays in the foreground, prints one line beginning with "ready" when it serves, and ends in order on SIGTERM. Channels
+/// and their settings are kept for the next start.
+#[derive(Debug, Clone, Default, Parser)]
+#[command(name = "vfiomuxd", version)]
+pub struct Arguments {
+    /// A device to own: a PCI address (0000:03:00.0), or a simulated one (sim:nvme,size=4G[,file=PATH]). May be repeated.
+    #[arg(long = "device", value_name = "SPEC")]
+    pub devices: Vec<String>,
+    /// Configuration file; flags win over it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where settings and transitions are kept [default: /var/lib/vfiomux].
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The control socket [default: /run/vfiomux/control.sock].
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// What a sidecore does when there is nothing to do [default: adaptive].
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeArgument>,
+    /// Processors for the sidecores, one thread each (1,3). Without, one thread that is not pinned.
+    #[arg(long, value_delimiter = ',', value_name = "CPU")]
+    pub cpus: Vec<u32>,
+    /// Own functions that no IOMMU keeps from this host's memory. Whoever controls such a device controls the host.
+    #[arg(long)]
+    pub allow_unsafe_noiommu: bool,
+    /// How much is logged to standard error.
+    #[arg(long, value_enum, default_value_t)]
+    pub log: LogLevel,
+}
+
+/// See [`Mode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArgument {
+    /// Poll on.
+    Poll,
+    /// Poll for a while, then sleep.
+    Adaptive,
+    /// Sleep at once.
+    Event,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What went wrong.
+    Error,
+    /// And what may go wrong.
+    #[default]
+    Warn,
+    /// And every event.
+    Info,
+    /// And every action of a front-end.
+    Debug,
+}
+
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+        }
+    }
+}
+
+impl Arguments {
+    /// The configuration file with these flags merged in.
+    pub(crate) fn config(&self) -> Result<Config, DaemonError> {
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
+        };
+        config.devices.extend(self.devices.iter().cloned());
+        if let Some(directory) = &self.state_dir {
+            config.state_dir.clone_from(directory);
+        }
+        if let Some(path) = &self.control {
+            config.control.clone_from(path);
+        }
+        if let Some(mode) = self.mode {
+            config.sidecores.mode = match mode {
+                ModeArgument::Poll => Mode::Poll,
+                ModeArgument::Adaptive => Mode::Adaptive,
+                ModeArgument::Event => Mode::Event,
+            };
+        }
+        if !self.cpus.is_empty() {
+            config.sidecores.cpus.clone_from(&self.cpus);
+        }
+        config.allow_unsafe_noiommu |= self.allow_unsafe_noiommu;
+        Ok(config)
+    }
+}

@@ -1,0 +1,422 @@
+//! The control thread: everything that decides, on one thread, in one loop.
+//!
+//! ```text
+//!   control socket ─► Server ──► service ──► operations ─┬─► sidecores   orders ─► answers ─┐
+//!   vhost-user sockets ────────► attachment ─────────────┼─► wardens     jobs ───► results ─┤
+//!   sidecores' reports ────────► quarantine …            └─► pinner      jobs ───► results ─┤
+//!   timers: deadlines, knocking                          ◄── continuations ◄────────────────┘
+//! ```
+//!
+//! The loop never blocks but in its poll. What can take long is a job of a worker thread, or an order to a sidecore;
+//! either way the rest of the operation is a closure that runs here when the answer has come. So every piece of state has
+//! one owner, no lock is needed, and a flow of many steps is read from top to bottom.
+
+mod attachment;
+mod channel;
+mod device;
+mod drain;
+mod lines;
+mod operations;
+mod pinner;
+mod restore;
+mod seat;
+mod service;
+mod tokens;
+mod view;
+mod warden;
+mod worker;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use vfiomux_hw::PciAddress;
+use vfiomux_hw::inventory::Sysfs;
+use vfiomux_policy::{Chain, Policy};
+use vfiomux_rpc::{BindError, Bounds, Event, EventKind, FunctionState, ObjectKind, RpcError, Server};
+use vfiomux_sidecore::{Report, SidecoreError, SidecoreThread, ThreadSettings};
+
+use self::channel::Channel;
+use self::device::Device;
+use self::lines::Line;
+use self::pinner::Pinner;
+use self::tokens::Tokens;
+pub use self::warden::{Opened, Opener};
+use self::worker::{Continuation, Poster, Worker};
+use crate::config::{Config, Mode};
+use crate::event::{EventLog, event};
+use crate::journal::{Journal, JournalError, Record};
+
+/// Token of the waker.
+const WAKER: Token = Token(0);
+/// Tokens of the sidecores begin here.
+const LINES: usize = 1;
+/// Tokens of the control socket begin here.
+const RPC: usize = 10_000;
+/// Tokens of endpoints begin here.
+const ENDPOINTS: usize = 1_000_000;
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How long the end may take before what is left is left to the kernel.
+const END_WITHIN: Duration = Duration::from_secs(20);
+
+/// A function that the daemon is to own from its start.
+pub struct StartDevice {
+    /// What it is called: its PCI address, or a name of our own.
+    pub name: String,
+    /// Its PCI address, when it has one.
+    pub address: Option<PciAddress>,
+    /// How it is opened.
+    pub open: Opener,
+    /// Write a label where there is nothing at all. For devices that were made a moment ago.
+    pub format_if_blank: bool,
+}
+
+/// What the control thread is made of.
+pub struct Setup {
+    /// The configuration, flags merged in.
+    pub config: Config,
+    /// Devices to own from the start.
+    pub devices: Vec<StartDevice>,
+    /// How a function of the host is taken from its driver and opened: for `device.claim`.
+    pub pci_opener: Box<dyn Fn(PciAddress) -> Opener>,
+    /// Where the host's functions are found.
+    pub sysfs: Sysfs,
+    /// Policies beside the built-in one, asked in this order.
+    pub policies: Vec<Box<dyn Policy>>,
+    /// Called once, when every device has settled and every channel is back, with name, state and reason of each device.
+    pub announce: Announce,
+}
+
+/// See [`Setup::announce`].
+pub type Announce = Box<dyn FnOnce(Vec<(String, FunctionState, Option<String>)>)>;
+
+/// Why the control thread cannot start. The message is what an operator reads.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The control socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A sidecore.
+    #[error(transparent)]
+    Sidecore(#[from] SidecoreError),
+    /// Descriptors or threads.
+    #[error("cannot start: {0}; raise the limits of open files and threads (LimitNOFILE, TasksMax)")]
+    Io(#[from] io::Error),
+    /// A device.
+    #[error("{}", .0.message)]
+    Device(RpcError),
+}
+
+/// The control thread's state.
+pub struct Control {
+    poll: Poll,
+    poster: Poster,
+    continuations: Receiver<Continuation>,
+    rpc: Server,
+    config: Config,
+    journal: Journal,
+    events: EventLog,
+    /// In a cell because policies keep state, while a question borrows the objects it is about.
+    policy: RefCell<Chain>,
+    sysfs: Sysfs,
+    pci_opener: Box<dyn Fn(PciAddress) -> Opener>,
+    lines: Vec<Line>,
+    pinner: Worker<Pinner>,
+    devices: BTreeMap<String, Device>,
+    channels: BTreeMap<String, Channel>,
+    tokens: Tokens,
+    awaiting_device: BTreeMap<String, Vec<DeviceWaiter>>,
+    /// Places on sidecores that were chosen and not taken yet.
+    reserved: BTreeSet<(usize, u16)>,
+    next_incarnation: u32,
+    session_serial: u64,
+    started: Instant,
+    /// Time since the start, read once a round.
+    now_ns: u64,
+    restoring: u32,
+    ready: bool,
+    announce: Option<Announce>,
+    ending: Option<Instant>,
+    ended: bool,
+}
+
+type DeviceWaiter = Box<dyn FnOnce(&mut Control, Result<(), RpcError>)>;
+
+/// Ends the control thread from outside: a signal handler's half.
+#[derive(Clone)]
+pub struct Stop(Poster);
+
+impl Stop {
+    /// Has the daemon end in order.
+    pub fn stop(&self) {
+        self.0.post(Control::begin_end);
+    }
+}
+
+impl Control {
+    /// Makes everything that serves, and begins to take up devices.
+    pub fn new(setup: Setup) -> Result<Self, StartError> {
+        let Setup { config, devices, pci_opener, sysfs, policies, announce } = setup;
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let (sender, continuations) = mpsc::channel();
+        let poster = Poster::new(sender, waker);
+        let journal = Journal::open(&config.state_dir)?;
+        let rpc = Server::bind(&config.control, poll.registry().try_clone()?, RPC, config.roles.clone(), Bounds::default())?;
+        let lines = start_sidecores(&config)?;
+        for (index, line) in lines.iter().enumerate() {
+            let fd = line.handle.report_fd().as_raw_fd();
+            poll.registry().register(&mut SourceFd(&fd), Token(LINES + index), Interest::READABLE)?;
+        }
+        let pinner = Worker::start("pinner", poster.clone(), Pinner::new)?;
+        let mut policy = Chain::default();
+        for more in policies {
+            policy.push(more);
+        }
+        let mut control = Self {
+            poll,
+            poster,
+            continuations,
+            rpc,
+            config,
+            journal,
+            events: EventLog::new(1),
+            policy: RefCell::new(policy),
+            sysfs,
+            pci_opener,
+            lines,
+            pinner,
+            devices: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            tokens: Tokens::new(ENDPOINTS),
+            awaiting_device: BTreeMap::new(),
+            reserved: BTreeSet::new(),
+            next_incarnation: 0,
+            session_serial: 0,
+            started: Instant::now(),
+            now_ns: 0,
+            restoring: 0,
+            ready: false,
+            announce: Some(announce),
+            ending: None,
+            ended: false,
+        };
+        let mut told = event(EventKind::Daemon, ObjectKind::Daemon, "vfiomuxd");
+        told.to = Some("started".to_owned());
+        control.tell(told);
+        control.restore_settings();
+        control.open_start_devices(devices)?;
+        control.check_ready();
+        Ok(control)
+    }
+
+    /// Devices named at the start, and those that were claimed when the daemon last ended.
+    fn open_start_devices(&mut self, devices: Vec<StartDevice>) -> Result<(), StartError> {
+        let mut named: Vec<String> = Vec::new();
+        for StartDevice { name, address, open, format_if_blank } in devices {
+            named.push(name.clone());
+            self.open_device(&name, address.map(|address| address.to_string()), open, format_if_blank)
+                .map_err(StartError::Device)?;
+        }
+        let claimed: Vec<PciAddress> = self.journal.settings().claims.keys().filter_map(|name| name.parse().ok()).collect();
+        for address in claimed {
+            let name = address.to_string();
+            if !named.contains(&name) {
+                let open = (self.pci_opener)(address);
+                self.open_device(&name, Some(name.clone()), open, false).map_err(StartError::Device)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How another thread ends this one.
+    #[must_use]
+    pub fn stopper(&self) -> Stop {
+        Stop(self.poster.clone())
+    }
+
+    /// Serves until it is stopped.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut ready = Events::with_capacity(1024);
+        let mut next_tick = Instant::now();
+        while !self.ended {
+            let wait = if self.rpc.is_busy() { Duration::ZERO } else { next_tick.saturating_duration_since(Instant::now()) };
+            match self.poll.poll(&mut ready, Some(wait)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            self.now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            for event in &ready {
+                self.dispatch(event);
+            }
+            while let Some(request) = self.rpc.next_request() {
+                self.serve_request(request);
+            }
+            while self.rpc.next_closed().is_some() {}
+            while let Ok(next) = self.continuations.try_recv() {
+                next(&mut self);
+            }
+            for line in &mut self.lines {
+                line.flush();
+            }
+            if Instant::now() >= next_tick {
+                next_tick = Instant::now() + TICK;
+                self.tick();
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, event: &mio::event::Event) {
+        let token = event.token();
+        if self.rpc.owns(token) {
+            self.rpc.ready(event);
+        } else if token.0 >= ENDPOINTS {
+            if let Some(id) = self.tokens.owner(token) {
+                self.endpoint_ready(&id, token);
+            }
+        } else if token != WAKER {
+            self.take_reports(token.0 - LINES);
+        }
+    }
+
+    fn take_reports(&mut self, index: usize) {
+        while let Some(report) = self.lines.get(index).and_then(|line| line.handle.try_recv()) {
+            match report {
+                Report::Answer { ticket, answer } => {
+                    if let Some(next) = self.lines.get_mut(index).and_then(|line| line.take(ticket)) {
+                        next(self, answer);
+                    }
+                }
+                Report::Quarantined { channel, fault } => {
+                    if let Some(id) = self.channel_seated(index, channel) {
+                        self.quarantine(&id, &fault.to_string());
+                    }
+                }
+                Report::DeviceGone { device } => {
+                    let name = self.devices.values().find(|known| known.slot == device).map(|known| known.name.clone());
+                    if let Some(name) = name {
+                        self.device_leaving(&name, "it answers no more", false);
+                    }
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.check_deadlines();
+        self.knock();
+        for line in &mut self.lines {
+            line.look(self.now_ns);
+        }
+        if self.ending.is_some_and(|begun| begun.elapsed() > END_WITHIN) {
+            tracing::warn!("not everything could be ended in order in time");
+            self.ended = true;
+        }
+    }
+
+    /// Ends in order: sessions, channels, devices. Channels and their settings stay, for the next start.
+    fn begin_end(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some(Instant::now());
+        let mut told = event(EventKind::Daemon, ObjectKind::Daemon, "vfiomuxd");
+        told.to = Some("ending".to_owned());
+        self.tell(told);
+        let names: Vec<String> = self.devices.keys().cloned().collect();
+        self.end_devices(names);
+    }
+
+    fn end_devices(&mut self, mut left: Vec<String>) {
+        let Some(name) = left.pop() else {
+            for line in &mut self.lines {
+                line.end();
+            }
+            self.ended = true;
+            return;
+        };
+        self.unseat_all(&name.clone(), move |control| {
+            control.close_device(&name, move |control| control.end_devices(left));
+        });
+    }
+
+    /// Records an event, and tells whoever follows.
+    fn tell(&mut self, event: Event) {
+        let recorded = self.events.record(event);
+        tracing::info!(
+            seq = recorded.seq,
+            kind = ?recorded.kind,
+            object = recorded.object.name,
+            from = recorded.from,
+            to = recorded.to,
+            reason = recorded.reason,
+        );
+        self.rpc.publish(&recorded);
+    }
+
+    /// Journals what has to go on even if it cannot be journalled: a fault must not be masked by a full disk.
+    fn journal_append(&mut self, record: &Record) {
+        if let Err(error) = self.journal.append(record) {
+            let mut fault = event(EventKind::Fault, ObjectKind::Daemon, "vfiomuxd");
+            fault.reason = Some(error.to_string());
+            self.tell(fault);
+        }
+    }
+
+    fn name_of(&self, id: &str) -> String {
+        self.channels.get(id).map_or_else(|| id.to_owned(), |channel| channel.setting.name.clone())
+    }
+
+    fn free_bytes(&self, device: &str) -> u64 {
+        let namespaces = self.devices.get(device).into_iter().flat_map(|device| device.namespaces.values());
+        let free = namespaces.filter_map(|seat| {
+            let blocks = seat.carving.as_ref().ok()?.pool.free_blocks();
+            Some(blocks.saturating_mul(u64::from(seat.limits.block_bytes)))
+        });
+        free.max().unwrap_or(0)
+    }
+}
+
+fn start_sidecores(config: &Config) -> Result<Vec<Line>, SidecoreError> {
+    let wanted: Vec<Option<u32>> = match config.sidecores.cpus.as_slice() {
+        [] => vec![None],
+        cpus => cpus.iter().copied().map(Some).collect(),
+    };
+    let spin_ns = u64::from(config.sidecores.spin_us) * 1000;
+    wanted
+        .into_iter()
+        .enumerate()
+        .map(|(index, cpu)| {
+            let mode = match config.sidecores.mode {
+                Mode::Poll => vfiomux_sidecore::Mode::Poll,
+                Mode::Adaptive => vfiomux_sidecore::Mode::Adaptive { spin_ns },
+                Mode::Event => vfiomux_sidecore::Mode::Event,
+            };
+            let settings = ThreadSettings { name: format!("sidecore-{index}"), cpu, mode, ..ThreadSettings::default() };
+            Ok(Line::new(SidecoreThread::spawn(settings)?, cpu))
+        })
+        .collect()
+}
+
+/// A name that nothing else has or will have: a random UUID (RFC 9562 5.4).
+fn new_id() -> String {
+    let mut bytes = [0u8; 16];
+    // Never interrupted or short for 16 bytes, once the kernel's pool is initialised.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}

@@ -1,0 +1,672 @@
+//! A channel's endpoint and the session on it: what a front-end asks for, turned into orders and jobs.
+//!
+//! ```text
+//!   socket ─► Connection ─► Session ─► Action ─┬─► sidecore: start, stop, set memory ──► answer ─┐
+//!                              ▲               └─► pinner: map, unmap ─────────────────► result ─┤
+//!                              └───────────────────── complete(token, outcome) ◄────────────────┘
+//! ```
+//!
+//! When a session ends, whoever ended it, the same steps follow: its rings are stopped and drained, its memory is taken
+//! from the sidecore, then from the device. Only then does the next session of the channel begin; a replacement connection
+//! that has come meanwhile waits for that, accepted but unread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use mio::Token as Readiness;
+use mio::{Interest, Registry};
+use vfiomux_channel::RingStart;
+use vfiomux_guest::{Call, FileRegion, Inflight, Kick, MemoryMap, SplitRing};
+use vfiomux_hw::{DmaDomain, Epoch, Quiesced};
+use vfiomux_rpc::{Endpoint, EndpointMode, ErrorCode, EventKind, ObjectKind, RpcError};
+use vfiomux_sidecore::{Answer, Order};
+use vfiomux_vhost::{
+    Action, BackendChannel, Connection, Connector, Device, EndReason, InflightRegion, Listener, Outcome, RegionGrant,
+    RegionId, RingSetup, Session, Token,
+};
+
+use super::Control;
+use super::channel::Seat;
+use crate::event::event;
+use crate::lifecycle::{Oper, Step};
+
+/// Where front-ends come in.
+pub(crate) enum Door {
+    /// We listen.
+    Server(Listener),
+    /// The VMM listens; we knock.
+    Client(Connector),
+}
+
+/// What waits for the end of a session.
+type AfterSession = Box<dyn FnOnce(&mut Control)>;
+
+/// A channel's endpoint, and who is connected to it.
+pub(crate) struct Attachment {
+    pub(crate) door: Door,
+    door_token: Readiness,
+    pub(crate) live: Option<Live>,
+    /// A connection that came while the one before it was being torn down.
+    replacement: Option<Connection>,
+    /// No further session is to begin.
+    closed: bool,
+    after: Vec<AfterSession>,
+}
+
+/// A session and what it has made us hold.
+pub(crate) struct Live {
+    /// Tells this session from others of the channel: an answer to another one's action is dropped.
+    serial: u64,
+    token: Readiness,
+    pub(crate) connection: Connection,
+    pub(crate) session: Session,
+    back_channel: Option<(BackendChannel, Readiness)>,
+    /// What the front-end lends, without any mapping of it: mappings live in memory maps alone.
+    pub(crate) regions: Vec<KeptRegion>,
+    /// The map that the sidecore has; kept weakly, because only the sidecore's is ever given back as quiesced.
+    map: std::sync::Weak<MemoryMap>,
+    /// Rings that the sidecore serves, or is about to, with their entries.
+    pub(crate) rings: BTreeMap<u16, u16>,
+    inflight: Option<Arc<Inflight>>,
+    /// The session is over; its rings are being stopped.
+    closing: bool,
+}
+
+/// A region that a front-end lends.
+#[derive(Clone)]
+pub(crate) struct KeptRegion {
+    pub(crate) id: RegionId,
+    pub(crate) file: Arc<FileRegion>,
+}
+
+impl Door {
+    /// Opens an endpoint. Fails with what an operator should do.
+    pub(crate) fn open(endpoint: &Endpoint) -> Result<Self, RpcError> {
+        let about = |error: vfiomux_vhost::Error| {
+            let code = match &error {
+                vfiomux_vhost::Error::EndpointInUse { .. } => ErrorCode::Busy,
+                _ => ErrorCode::InvalidArgument,
+            };
+            RpcError::new(code, error.to_string()).about(format!("endpoint {}", endpoint.path.display()))
+        };
+        match endpoint.mode {
+            EndpointMode::Server => Listener::bind(&endpoint.path, SOCKET_MODE).map(Self::Server).map_err(about),
+            EndpointMode::Client => Connector::new(&endpoint.path).map(Self::Client).map_err(about),
+        }
+    }
+}
+
+/// Owner and group may connect; the directory decides about the rest.
+const SOCKET_MODE: u32 = 0o660;
+
+impl Control {
+    /// Lets front-ends come in by `door`.
+    pub(crate) fn attach_door(&mut self, id: &str, mut door: Door) -> Result<(), RpcError> {
+        let door_token = self.tokens.give(id);
+        if let Door::Server(listener) = &mut door {
+            self.poll.registry().register(listener, door_token, Interest::READABLE).map_err(|error| {
+                RpcError::new(ErrorCode::Internal, format!("cannot wait for front-ends: {error}"))
+            })?;
+        }
+        if let Some(channel) = self.channels.get_mut(id) {
+            let after = Vec::new();
+            channel.attachment =
+                Some(Attachment { door, door_token, live: None, replacement: None, closed: false, after });
+        }
+        self.step(id, Step::Attach, None);
+        Ok(())
+    }
+
+    /// Ends the session of a channel, if it has one, then goes on with `next`. With `close`, no further session begins and
+    /// the endpoint goes away.
+    pub(crate) fn end_session(
+        &mut self,
+        id: &str,
+        close: bool,
+        why: &str,
+        next: impl FnOnce(&mut Control) + 'static,
+    ) {
+        let Some(attachment) = self.channels.get_mut(id).and_then(|channel| channel.attachment.as_mut()) else {
+            return next(self);
+        };
+        attachment.closed |= close;
+        attachment.after.push(Box::new(next));
+        if close {
+            attachment.replacement = None;
+        }
+        match &mut attachment.live {
+            Some(live) if live.closing => {}
+            Some(live) => {
+                live.session.close(EndReason::Closed(why.to_owned()));
+                self.tear_down(id, why);
+            }
+            None => self.session_gone(id),
+        }
+    }
+
+    /// Something of a channel's endpoint is ready.
+    pub(crate) fn endpoint_ready(&mut self, id: &str, token: Readiness) {
+        let Some(attachment) = self.channels.get_mut(id).and_then(|channel| channel.attachment.as_mut()) else {
+            return;
+        };
+        if token == attachment.door_token {
+            return self.accept(id);
+        }
+        let back = attachment.live.as_mut().and_then(|live| live.back_channel.as_mut());
+        if let Some((back, _)) = back.filter(|(_, back_token)| *back_token == token) {
+            if back.pump().is_err() {
+                if let Some(live) = &mut attachment.live {
+                    live.back_channel = None;
+                }
+                self.tokens.take_back(token);
+            }
+            return;
+        }
+        self.pump(id);
+    }
+
+    /// Takes all connections that wait. The newest wins: a VMM that connects again has lost the old one.
+    fn accept(&mut self, id: &str) {
+        loop {
+            let Some(attachment) = self.channels.get_mut(id).and_then(|channel| channel.attachment.as_mut()) else {
+                return;
+            };
+            let Door::Server(listener) = &attachment.door else { return };
+            match listener.accept() {
+                Ok(Some(connection)) => self.connected(id, connection),
+                Ok(None) => return,
+                Err(error) => {
+                    let mut fault = event(EventKind::Fault, ObjectKind::Channel, self.name_of(id));
+                    fault.reason = Some(error.to_string());
+                    return self.tell(fault);
+                }
+            }
+        }
+    }
+
+    /// Knocks on the sockets of VMMs that listen, where it is time.
+    pub(crate) fn knock(&mut self) {
+        let now_ns = self.now_ns;
+        let mut connected = Vec::new();
+        for (id, channel) in &mut self.channels {
+            let Some(attachment) = channel.attachment.as_mut().filter(|a| a.live.is_none() && !a.closed) else {
+                continue;
+            };
+            if let Door::Client(connector) = &mut attachment.door
+                && let Some(connection) = connector.poll(now_ns)
+            {
+                connected.push((id.clone(), connection));
+            }
+        }
+        for (id, connection) in connected {
+            self.connected(&id, connection);
+        }
+    }
+
+    fn connected(&mut self, id: &str, connection: Connection) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        let serving = matches!(channel.setting.oper, Oper::Listening | Oper::Active | Oper::Suspended | Oper::Quiescing);
+        let Some(attachment) = channel.attachment.as_mut().filter(|attachment| serving && !attachment.closed) else {
+            return;
+        };
+        match &mut attachment.live {
+            None => self.begin_session(id, connection),
+            Some(live) => {
+                attachment.replacement = Some(connection);
+                if !live.closing {
+                    live.session.close(EndReason::Closed("another connection replaces it".to_owned()));
+                    self.tear_down(id, "another connection replaces it");
+                }
+            }
+        }
+    }
+
+    fn begin_session(&mut self, id: &str, mut connection: Connection) {
+        let Some(seat) = self.channels.get(id).and_then(|channel| channel.seat.clone()) else { return };
+        let session = match Session::new(device_of(&seat)) {
+            Ok(session) => session,
+            Err(error) => {
+                let mut fault = event(EventKind::Fault, ObjectKind::Channel, self.name_of(id));
+                fault.reason = Some(error.to_string());
+                return self.tell(fault);
+            }
+        };
+        let token = self.tokens.give(id);
+        let registered =
+            self.poll.registry().register(&mut connection, token, Interest::READABLE | Interest::WRITABLE);
+        self.session_serial += 1;
+        let serial = self.session_serial;
+        let mut told = event(EventKind::Session, ObjectKind::Channel, self.name_of(id));
+        told.to = Some("connected".to_owned());
+        told.reason = connection.peer_pid().map(|pid| format!("process {pid}"));
+        if let Err(error) = registered {
+            self.tokens.take_back(token);
+            told.to = Some("refused".to_owned());
+            told.reason = Some(error.to_string());
+            return self.tell(told);
+        }
+        let live = Live {
+            serial,
+            token,
+            connection,
+            session,
+            back_channel: None,
+            regions: Vec::new(),
+            map: std::sync::Weak::new(),
+            rings: BTreeMap::new(),
+            inflight: None,
+            closing: false,
+        };
+        if let Some(attachment) = self.channels.get_mut(id).and_then(|channel| channel.attachment.as_mut()) {
+            if let Door::Client(connector) = &mut attachment.door {
+                connector.session_established();
+            }
+            attachment.live = Some(live);
+        }
+        self.tell(told);
+        self.pump(id);
+    }
+
+    /// Reads, acts and writes until nothing is left to do at once.
+    fn pump(&mut self, id: &str) {
+        loop {
+            let Some(live) = self.live_mut(id) else { return };
+            let progress = live.connection.pump(&mut live.session);
+            let (serial, mut acted) = (live.serial, false);
+            while let Some(action) = self.live_mut(id).filter(|l| l.serial == serial).and_then(|l| l.session.next_action()) {
+                acted = true;
+                self.act(id, serial, action);
+            }
+            if progress.is_idle() && !acted {
+                return;
+            }
+        }
+    }
+
+    fn act(&mut self, id: &str, serial: u64, action: Action) {
+        tracing::debug!(channel = %self.name_of(id), action = action.name(), "session");
+        match action {
+            Action::StartRing { token, index, setup } => self.start_ring(id, serial, token, index, setup),
+            Action::StopRing { token, index } => self.stop_ring(id, serial, token, index),
+            Action::SetKick { token, index, kick } => {
+                let kick = kick.map(|fd| duplicate(&fd).and_then(|fd| Kick::new(fd).map_err(|e| e.to_string())));
+                match kick.transpose() {
+                    Ok(kick) => self.ring_order(id, serial, token, |seat| Order::SetKick { channel: seat.id, index, kick }),
+                    Err(why) => self.complete(id, serial, token, Outcome::Failed(why)),
+                }
+            }
+            Action::SetCall { token, index, call } => {
+                let call = call.map(|fd| duplicate(&fd).and_then(|fd| Call::new(fd).map_err(|e| e.to_string())));
+                match call.transpose() {
+                    Ok(call) => self.ring_order(id, serial, token, |seat| Order::SetCall { channel: seat.id, index, call }),
+                    Err(why) => self.complete(id, serial, token, Outcome::Failed(why)),
+                }
+            }
+            Action::MapMemory { token, regions, replace } => self.map_memory(id, serial, token, regions, replace),
+            Action::UnmapMemory { token, region } => self.unmap_memory(id, serial, token, region),
+            Action::GetInflight { token, num_queues, queue_size } => {
+                let outcome = match inflight_region(num_queues, queue_size) {
+                    Ok(region) => Outcome::Inflight(region),
+                    Err(why) => Outcome::Failed(why),
+                };
+                self.complete(id, serial, token, outcome);
+            }
+            Action::SetInflight { token, region, num_queues, queue_size } => {
+                let mapped = Inflight::map(region.file, region.mmap_offset, region.mmap_size, num_queues, queue_size);
+                let outcome = match mapped {
+                    Ok(inflight) => {
+                        if let Some(live) = self.live_mut(id) {
+                            live.inflight = Some(Arc::new(inflight));
+                        }
+                        Outcome::Done
+                    }
+                    Err(error) => Outcome::Failed(error.to_string()),
+                };
+                self.complete(id, serial, token, outcome);
+            }
+            Action::SetBackendChannel { token, socket, reply_ack } => {
+                let back_token = self.tokens.give(id);
+                let mut back = BackendChannel::new(socket, reply_ack);
+                let registered =
+                    self.poll.registry().register(&mut back, back_token, Interest::READABLE | Interest::WRITABLE);
+                let outcome = match registered {
+                    Ok(()) => {
+                        let earlier = self.live_mut(id).and_then(|live| live.back_channel.replace((back, back_token)));
+                        if let Some((_, token)) = earlier {
+                            self.tokens.take_back(token);
+                        }
+                        Outcome::Done
+                    }
+                    Err(error) => {
+                        self.tokens.take_back(back_token);
+                        Outcome::Failed(error.to_string())
+                    }
+                };
+                self.complete(id, serial, token, outcome);
+            }
+            // The error eventfd has no use for a block device, and status is the driver's own affair: both are noted by
+            // the session, and nothing follows from them here.
+            Action::SetErr { token, .. } | Action::SetStatus { token, .. } | Action::ResetDevice { token } => {
+                self.complete(id, serial, token, Outcome::Done);
+            }
+            Action::WriteConfig { token, .. } => {
+                self.complete(id, serial, token, Outcome::Failed("this device has no writable configuration".into()));
+            }
+            Action::SetMtu { token, .. } | Action::SendRarp { token, .. } => {
+                self.complete(id, serial, token, Outcome::Failed("this is a block device".into()));
+            }
+            Action::Ended(reason) => self.tear_down(id, &reason.to_string()),
+        }
+    }
+
+    fn start_ring(&mut self, id: &str, serial: u64, token: Token, index: u16, setup: RingSetup) {
+        let Some(live) = self.live_mut(id) else { return };
+        let start = ring_start(live, index, &setup);
+        match start {
+            Ok(start) => {
+                live.rings.insert(index, setup.size);
+                let owned = id.to_owned();
+                self.seat_order(
+                    id,
+                    |seat| Order::StartRing { channel: seat.id, index, start: Box::new(start) },
+                    move |control, answer| {
+                        let outcome = match answer {
+                            Some(Answer::Refused { why, .. }) => {
+                                if let Some(live) = control.live_mut(&owned).filter(|live| live.serial == serial) {
+                                    live.rings.remove(&index);
+                                }
+                                Outcome::Failed(why.to_string())
+                            }
+                            _ => {
+                                if control.channels.get(&owned).is_some_and(|c| c.setting.oper == Oper::Listening) {
+                                    control.step(&owned, Step::Start, None);
+                                }
+                                Outcome::Done
+                            }
+                        };
+                        control.complete(&owned, serial, token, outcome);
+                    },
+                );
+            }
+            Err(why) => self.complete(id, serial, token, Outcome::Failed(why)),
+        }
+    }
+
+    fn stop_ring(&mut self, id: &str, serial: u64, token: Token, index: u16) {
+        let owned = id.to_owned();
+        self.arm_drain(id);
+        self.seat_order(
+            id,
+            |seat| Order::StopRing { channel: seat.id, index },
+            move |control, answer| {
+                control.disarm_drain(&owned);
+                let Some(live) = control.live_mut(&owned).filter(|live| live.serial == serial) else { return };
+                live.rings.remove(&index);
+                let (last, closing) = (live.rings.is_empty(), live.closing);
+                let outcome = match answer {
+                    Some(Answer::RingStopped { ring }) => Outcome::RingStopped { base: u32::from(ring.base) },
+                    Some(Answer::Refused { why, .. }) => Outcome::Failed(why.to_string()),
+                    _ => Outcome::Failed("the channel is no longer served".to_owned()),
+                };
+                if last && !closing && control.channels.get(&owned).is_some_and(|c| c.setting.oper == Oper::Active) {
+                    control.step(&owned, Step::SessionLost, Some("the front-end stopped its last ring".to_owned()));
+                }
+                control.complete(&owned, serial, token, outcome);
+            },
+        );
+    }
+
+    /// Gives an order about a ring that is answered with done.
+    fn ring_order(
+        &mut self,
+        id: &str,
+        serial: u64,
+        token: Token,
+        order: impl FnOnce(&Seat) -> super::lines::DeviceOrder,
+    ) {
+        let owned = id.to_owned();
+        self.seat_order(id, order, move |control, answer| {
+            let outcome = match answer {
+                Some(Answer::Refused { why, .. }) => Outcome::Failed(why.to_string()),
+                _ => Outcome::Done,
+            };
+            control.complete(&owned, serial, token, outcome);
+        });
+    }
+
+    fn map_memory(&mut self, id: &str, serial: u64, token: Token, regions: Vec<RegionGrant>, replace: bool) {
+        let Some(domain) = self.domain_of(id) else { return };
+        let Some(live) = self.live_mut(id) else { return };
+        let kept = if replace { Vec::new() } else { live.regions.clone() };
+        let owned = id.to_owned();
+        self.pinner.run(
+            move |pinner| pinner.map(&domain, kept, regions),
+            move |control, result| match result {
+                Ok((kept, map)) => control.set_memory(&owned, serial, token, kept, map),
+                Err(error) => control.complete(&owned, serial, token, Outcome::Failed(error.to_string())),
+            },
+        );
+    }
+
+    fn unmap_memory(&mut self, id: &str, serial: u64, token: Token, region: RegionId) {
+        let Some(domain) = self.domain_of(id) else { return };
+        let Some(live) = self.live_mut(id) else { return };
+        let kept: Vec<KeptRegion> = live.regions.iter().filter(|kept| kept.id != region).cloned().collect();
+        let owned = id.to_owned();
+        self.pinner.run(
+            move |pinner| pinner.map(&domain, kept, Vec::new()),
+            move |control, result| match result {
+                Ok((kept, map)) => control.set_memory(&owned, serial, token, kept, map),
+                Err(error) => control.complete(&owned, serial, token, Outcome::Failed(error.to_string())),
+            },
+        );
+    }
+
+    /// Gives the sidecore a new map; when the old one is quiesced and unmapped, the front-end hears that it is done (D3).
+    fn set_memory(&mut self, id: &str, serial: u64, token: Token, kept: Vec<KeptRegion>, map: MemoryMap) {
+        let map = Arc::new(map);
+        // The session may have ended while the memory was being mapped: then nothing may stay mapped for it (D1).
+        let Some(live) = self.live_mut(id).filter(|live| live.serial == serial && !live.closing) else {
+            return self.unmap(unused(map), |_| {});
+        };
+        live.regions = kept;
+        live.map = Arc::downgrade(&map);
+        let owned = id.to_owned();
+        self.seat_order(
+            id,
+            |seat| Order::SetMemory { channel: seat.id, map },
+            move |control, answer| match answer {
+                Some(Answer::MemoryReplaced { old: Some(old) }) => {
+                    control.unmap(old, move |control| control.complete(&owned, serial, token, Outcome::Done));
+                }
+                Some(Answer::Refused { why, order }) => {
+                    if let Order::SetMemory { map, .. } = *order {
+                        control.unmap(unused(map), |_| {});
+                    }
+                    control.complete(&owned, serial, token, Outcome::Failed(why.to_string()));
+                }
+                _ => control.complete(&owned, serial, token, Outcome::Done),
+            },
+        );
+    }
+
+    /// Has quiesced memory taken out of the device's reach, then goes on.
+    pub(crate) fn unmap(&mut self, memory: Quiesced<Arc<MemoryMap>>, next: impl FnOnce(&mut Control) + Send + 'static) {
+        self.pinner.run(
+            move |pinner| pinner.unmap(memory),
+            move |control, failures| {
+                for error in failures {
+                    let mut fault = event(EventKind::Fault, ObjectKind::Daemon, "vfiomuxd");
+                    fault.reason = Some(error.to_string());
+                    control.tell(fault);
+                }
+                next(control);
+            },
+        );
+    }
+
+    fn complete(&mut self, id: &str, serial: u64, token: Token, outcome: Outcome) {
+        let Some(live) = self.live_mut(id).filter(|live| live.serial == serial) else { return };
+        if let Outcome::Failed(why) = &outcome {
+            tracing::warn!(channel = id, why, "a front-end's request failed");
+        }
+        // An error says that the session has ended meanwhile and no longer waits for this answer.
+        let _ = live.session.complete(token, outcome);
+        self.pump(id);
+    }
+
+    /// The session is over: stop its rings, take its memory away, then go on with whoever waits.
+    fn tear_down(&mut self, id: &str, why: &str) {
+        let Some(live) = self.live_mut(id).filter(|live| !live.closing) else { return };
+        live.closing = true;
+        let (serial, token) = (live.serial, live.token);
+        let back_token = live.back_channel.take().map(|(_, token)| token);
+        let rings: BTreeSet<u16> = live.rings.keys().copied().collect();
+        let _ = self.deregister(id);
+        for token in std::iter::once(token).chain(back_token) {
+            self.tokens.take_back(token);
+        }
+        let mut told = event(EventKind::Session, ObjectKind::Channel, self.name_of(id));
+        (told.from, told.to) = (Some("connected".to_owned()), Some("gone".to_owned()));
+        told.reason = Some(why.to_owned());
+        self.tell(told);
+        if rings.is_empty() {
+            return self.drop_memory(id);
+        }
+        self.arm_drain(id);
+        for index in rings {
+            let owned = id.to_owned();
+            self.seat_order(
+                id,
+                |seat| Order::StopRing { channel: seat.id, index },
+                move |control, _| {
+                    let Some(live) = control.live_mut(&owned).filter(|live| live.serial == serial) else { return };
+                    live.rings.remove(&index);
+                    if live.rings.is_empty() {
+                        control.disarm_drain(&owned);
+                        control.drop_memory(&owned);
+                    }
+                },
+            );
+        }
+    }
+
+    /// The rings are stopped: take the memory from the sidecore, then from the device.
+    fn drop_memory(&mut self, id: &str) {
+        let owned = id.to_owned();
+        let Ok(nothing) = MemoryMap::new(Vec::new()) else { return self.session_gone(id) };
+        self.seat_order(
+            id,
+            |seat| Order::SetMemory { channel: seat.id, map: Arc::new(nothing) },
+            move |control, answer| match answer {
+                Some(Answer::MemoryReplaced { old: Some(old) }) => {
+                    control.unmap(old, move |control| control.session_gone(&owned));
+                }
+                _ => control.session_gone(&owned),
+            },
+        );
+    }
+
+    /// Nothing of the session is left. Begin the next one, or go on with what waited.
+    fn session_gone(&mut self, id: &str) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        let was_active = channel.setting.oper == Oper::Active;
+        let Some(attachment) = channel.attachment.as_mut() else { return };
+        attachment.live = None;
+        let (closed, after) = (attachment.closed, std::mem::take(&mut attachment.after));
+        let replacement = attachment.replacement.take();
+        let door_token = attachment.door_token;
+        if closed {
+            channel.attachment = None;
+            self.tokens.take_back(door_token);
+        } else if was_active {
+            self.step(id, Step::SessionLost, None);
+        }
+        for next in after {
+            next(self);
+        }
+        if let Some(connection) = replacement {
+            self.connected(id, connection);
+        }
+    }
+
+    /// Tells the front-end that the configuration space has changed.
+    pub(crate) fn config_changed(&mut self, id: &str) {
+        let Some(seat) = self.channels.get(id).and_then(|channel| channel.seat.clone()) else { return };
+        let Some(live) = self.live_mut(id) else { return };
+        live.session.replace_config(&seat.settings.config_bytes());
+        let broken = live.back_channel.as_mut().is_some_and(|(back, _)| back.config_changed().is_err());
+        if broken && let Some((_, token)) = live.back_channel.take() {
+            self.tokens.take_back(token);
+        }
+    }
+
+    pub(crate) fn live_mut(&mut self, id: &str) -> Option<&mut Live> {
+        self.channels.get_mut(id)?.attachment.as_mut()?.live.as_mut()
+    }
+
+    fn deregister(&mut self, id: &str) -> std::io::Result<()> {
+        let registry: Registry = self.poll.registry().try_clone()?;
+        self.live_mut(id).map_or(Ok(()), |live| registry.deregister(&mut live.connection))
+    }
+
+    fn domain_of(&self, id: &str) -> Option<Arc<DmaDomain>> {
+        let channel = self.channels.get(id)?;
+        self.devices.get(&channel.device)?.domain.clone()
+    }
+}
+
+/// The device that a session presents.
+fn device_of(seat: &Seat) -> Device {
+    Device {
+        features: seat.settings.features(),
+        protocol_features: Device::PROTOCOL_FEATURES,
+        rings_max: seat.settings.rings,
+        ring_size_max: RING_SIZE_MAX,
+        config: seat.settings.config_bytes().to_vec(),
+        config_writable: 0..0,
+    }
+}
+
+/// Entries of the largest ring that is served.
+const RING_SIZE_MAX: u16 = 1024;
+
+/// A map that no sidecore has seen: nothing can name it.
+fn unused(map: Arc<MemoryMap>) -> Quiesced<Arc<MemoryMap>> {
+    match Epoch::open(map).close() {
+        Ok(quiesced) => quiesced,
+        // An epoch that was opened a line ago has nothing in flight.
+        Err(epoch) => unreachable!("a fresh epoch had {} commands in flight", epoch.in_flight()),
+    }
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, String> {
+    fd.try_clone().map_err(|error| format!("cannot duplicate a descriptor: {error}; raise the limit of open files"))
+}
+
+/// A fresh region for tracking what is in flight. The front-end keeps it, and gives it to whoever serves next.
+fn inflight_region(num_queues: u16, queue_size: u16) -> Result<InflightRegion, String> {
+    let region = Inflight::create(num_queues, queue_size).map_err(|error| error.to_string())?;
+    let file = region.file().ok_or("an in-flight region has no file")?;
+    let file = file.try_clone_to_owned().map_err(|error| format!("cannot duplicate a descriptor: {error}"))?;
+    Ok(InflightRegion { mmap_size: Inflight::size_bytes(num_queues, queue_size), mmap_offset: 0, file })
+}
+
+fn ring_start(live: &Live, index: u16, setup: &RingSetup) -> Result<RingStart, String> {
+    let map = live.map.upgrade().ok_or("a ring was started before memory was shared")?;
+    let base = u16::try_from(setup.base).map_err(|_| "the ring's base is no index of a split ring")?;
+    let kick = setup.kick.as_deref().map(|fd| duplicate(fd).and_then(|fd| Kick::new(fd).map_err(|e| e.to_string())));
+    let call = setup.call.as_deref().map(|fd| duplicate(fd).and_then(|fd| Call::new(fd).map_err(|e| e.to_string())));
+    let setup = vfiomux_guest::RingSetup {
+        size: u32::from(setup.size),
+        desc_user_addr: setup.desc_user_addr,
+        avail_user_addr: setup.avail_user_addr,
+        used_user_addr: setup.used_user_addr,
+        base,
+        features: setup.features,
+    };
+    let inflight = live.inflight.as_ref().and_then(|inflight| inflight.queue(index));
+    let ring = SplitRing::new(&map, &setup, inflight).map_err(|error| error.to_string())?;
+    Ok(RingStart { ring, kick: kick.transpose()?, call: call.transpose()? })
+}

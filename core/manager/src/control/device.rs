@@ -1,0 +1,440 @@
+//! Functions that we own: their life, their queues, their pools.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use vfiomux_block::{Command, LaneId, Limits};
+use vfiomux_hw::{DmaBuffer, DmaDomain};
+use vfiomux_nvme::{Event, Info, QueueId};
+use vfiomux_rpc::{ErrorCode, EventKind, FunctionState, ObjectKind, RpcError};
+use vfiomux_sidecore::{Answer, DeviceSlot, Order};
+
+use super::Control;
+use super::channel::internal;
+use super::lines::DeviceAnswer;
+use super::warden::{BroughtUp, Head, Opener, Warden};
+use super::worker::Worker;
+use crate::event::event;
+use crate::extent::{Extent, ExtentPool};
+use crate::journal::Record;
+use crate::label::{DATA_START_BYTES, GRAIN_BYTES, Label};
+
+/// A function that we own, or are about to.
+pub(crate) struct Device {
+    pub(crate) name: String,
+    pub(crate) address: Option<String>,
+    pub(crate) state: FunctionState,
+    pub(crate) reason: Option<String>,
+    pub(crate) generation: u64,
+    pub(crate) worker: Worker<Warden>,
+    pub(crate) domain: Option<Arc<DmaDomain>>,
+    pub(crate) slot: DeviceSlot,
+    /// Its completion queue on each sidecore that has one, by the sidecore's index.
+    pub(crate) queues: BTreeMap<usize, QueueSeat>,
+    pub(crate) info: Info,
+    /// Submission queues that channels could still have to themselves.
+    pub(crate) lanes_free: u16,
+    pub(crate) namespaces: BTreeMap<u32, NamespaceSeat>,
+    pub(crate) skipped: BTreeMap<u32, String>,
+    /// Write a label where there is nothing at all: simulated devices only.
+    format_if_blank: bool,
+    /// An operation on the device is under way.
+    pub(crate) operation: Option<&'static str>,
+}
+
+/// The device's completion queue on one sidecore.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueueSeat {
+    pub(crate) queue: QueueId,
+    /// Our own commands go here, and those of channels that have no lane of their own.
+    pub(crate) base_lane: LaneId,
+}
+
+/// A namespace and what is carved from it.
+pub(crate) struct NamespaceSeat {
+    pub(crate) limits: Limits,
+    pub(crate) carving: Result<Carving, String>,
+}
+
+/// A namespace's label and what it leaves free.
+pub(crate) struct Carving {
+    pub(crate) label: Label,
+    pub(crate) pool: ExtentPool,
+}
+
+impl Device {
+    /// The error for an operation that needs the device to serve.
+    pub(crate) fn check_ready(&self) -> Result<(), RpcError> {
+        match self.state {
+            FunctionState::Ready | FunctionState::Degraded => Ok(()),
+            state => {
+                let why = self.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
+                Err(RpcError::new(ErrorCode::DeviceFault, format!("device {} is {state:?}{why}", self.name).to_lowercase())
+                    .about(format!("device {}", self.name))
+                    .next("see vfiomuxctl device show and vfiomuxctl events"))
+            }
+        }
+    }
+}
+
+impl Carving {
+    /// What a label leaves free; fails when the label contradicts itself.
+    fn of(label: Label) -> Result<Self, String> {
+        let block = u64::from(label.block_bytes);
+        let start = DATA_START_BYTES / block;
+        let whole = Extent { start, blocks: label.blocks.saturating_sub(start) };
+        let mut pool = ExtentPool::new(whole, GRAIN_BYTES / block);
+        let used = label.channels.iter().flat_map(|channel| &channel.extents).chain(&label.unscrubbed);
+        let used: Vec<Extent> = used.copied().collect();
+        pool.take_exactly(&used).map_err(|error| format!("the label is damaged: {error}; see vfiomuxctl device format"))?;
+        Ok(Self { label, pool })
+    }
+
+    /// An empty carving of a namespace.
+    fn fresh(limits: &Limits) -> Result<Self, String> {
+        let label = Label {
+            generation: 1,
+            pool: super::new_id(),
+            block_bytes: limits.block_bytes,
+            blocks: limits.blocks,
+            channels: Vec::new(),
+            unscrubbed: Vec::new(),
+        };
+        let carving = Self::of(label)?;
+        if carving.pool.total_blocks() == 0 {
+            return Err("the namespace is smaller than 5 MiB, which leaves no room beside the label".to_owned());
+        }
+        Ok(carving)
+    }
+}
+
+impl Control {
+    /// Begins to own a function.
+    pub(crate) fn open_device(&mut self, name: &str, address: Option<String>, open: Opener, format_if_blank: bool) -> Result<(), RpcError> {
+        let poster = self.poster.clone();
+        let warden_name = name.to_owned();
+        let worker = Worker::start(&format!("warden-{name}"), poster.clone(), move || Warden::new(warden_name, poster))
+            .map_err(|error| internal(&error))?;
+        let taken: BTreeSet<u16> = self.devices.values().map(|device| device.slot.0).collect();
+        let slot = (0..=u16::MAX).find(|slot| !taken.contains(slot)).map(DeviceSlot);
+        let device = Device {
+            name: name.to_owned(),
+            address,
+            state: FunctionState::Discovered,
+            reason: None,
+            generation: 1,
+            worker,
+            domain: None,
+            slot: slot.ok_or_else(|| RpcError::new(ErrorCode::NoSpace, "too many devices"))?,
+            queues: BTreeMap::new(),
+            info: Info::default(),
+            lanes_free: 0,
+            namespaces: BTreeMap::new(),
+            skipped: BTreeMap::new(),
+            format_if_blank,
+            operation: Some("being claimed"),
+        };
+        let sidecores = self.lines.len();
+        let owned = name.to_owned();
+        device.worker.run(
+            move |warden| warden.bring_up(open, sidecores),
+            move |control, result| control.brought_up(&owned, result),
+        );
+        self.devices.insert(name.to_owned(), device);
+        self.set_function_state(name, FunctionState::Claiming, None);
+        Ok(())
+    }
+
+    /// A function was taken from its driver: remembered for giving it back, whatever happens to the daemon meanwhile.
+    pub(crate) fn claimed(&mut self, address: String, driver: Option<String>) {
+        if !self.journal.settings().claims.contains_key(&address) {
+            self.journal_append(&Record::Claimed { address, driver });
+        }
+    }
+
+    fn brought_up(&mut self, name: &str, result: Result<BroughtUp, String>) {
+        let up = match result {
+            Ok(up) => up,
+            Err(why) => {
+                self.set_function_state(name, FunctionState::Failed, Some(why.clone()));
+                return self.device_settled(name, Err(RpcError::new(ErrorCode::DeviceFault, why).about(format!("device {name}"))));
+            }
+        };
+        let Some(device) = self.devices.get_mut(name) else { return };
+        device.domain = Some(up.domain);
+        device.lanes_free = up.lanes_free;
+        device.info = up.info;
+        device.skipped = up.skipped.into_iter().map(|skipped| (skipped.id, skipped.reason)).collect();
+        let mut blank = Vec::new();
+        for (namespace, head) in up.namespaces {
+            let carving = match head {
+                Head::Label(label) => Carving::of(*label),
+                Head::Blank if device.format_if_blank => {
+                    blank.push(namespace.id);
+                    Err("it is being formatted".to_owned())
+                }
+                Head::Blank => Err("it has no label; run vfiomuxctl device format".to_owned()),
+                Head::Holds(what) => Err(format!("it holds {what}; vfiomuxctl device format --erase destroys that")),
+                Head::Damaged(error) => Err(error.to_string()),
+                Head::Unreadable(why) => Err(format!("its first blocks cannot be read: {why}")),
+            };
+            device.namespaces.insert(namespace.id, NamespaceSeat { limits: namespace.limits, carving });
+        }
+        let slot = device.slot;
+        let mut left = up.queues.len();
+        for (line, (queue, lane)) in up.queues.into_iter().enumerate() {
+            let (owned, queue_id, blank) = (name.to_owned(), queue.id(), blank.clone());
+            self.order(line, Order::AddDevice { device: slot, queue: Box::new(queue) }, |_, _| {});
+            left -= 1;
+            let last = left == 0;
+            self.order(line, Order::AttachLane { device: slot, lane }, move |control, answer| {
+                if let (Answer::LaneAttached { lane }, Some(device)) = (answer, control.devices.get_mut(&owned)) {
+                    device.queues.insert(line, QueueSeat { queue: queue_id, base_lane: lane });
+                }
+                if last {
+                    control.device_seated(&owned, blank);
+                }
+            });
+        }
+    }
+
+    /// The sidecores have the device. Label what is blank, then bring back the channels that labels name.
+    fn device_seated(&mut self, name: &str, mut blank: Vec<u32>) {
+        let Some(namespace) = blank.pop() else {
+            self.set_function_state(name, FunctionState::Ready, None);
+            self.restore_channels(name);
+            return self.device_settled(name, Ok(()));
+        };
+        let owned = name.to_owned();
+        self.format_namespace(name, namespace, move |control, result| {
+            if let Err(why) = result
+                && let Some(seat) = control.devices.get_mut(&owned).and_then(|d| d.namespaces.get_mut(&namespace))
+            {
+                seat.carving = Err(why);
+            }
+            control.device_seated(&owned, blank);
+        });
+    }
+
+    /// Writes an empty label on a namespace. What was there is gone.
+    pub(crate) fn format_namespace(
+        &mut self,
+        name: &str,
+        namespace: u32,
+        next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
+    ) {
+        let Some(device) = self.devices.get_mut(name) else { return };
+        let Some(seat) = device.namespaces.get(&namespace) else { return };
+        let limits = seat.limits;
+        let carving = match Carving::fresh(&limits) {
+            Ok(carving) => carving,
+            Err(why) => return next(self, Err(why)),
+        };
+        let label = carving.label.clone();
+        let owned = name.to_owned();
+        device.worker.run(
+            move |warden| warden.format(namespace, &limits, &label),
+            move |control, result| {
+                if let Some(device) = control.devices.get_mut(&owned) {
+                    device.generation += 1;
+                    if let Some(seat) = device.namespaces.get_mut(&namespace).filter(|_| result.is_ok()) {
+                        seat.carving = Ok(carving);
+                    }
+                }
+                next(control, result);
+            },
+        );
+    }
+
+    /// Changes a namespace's label and writes it, one generation on. The change stays in effect only if it was written.
+    pub(crate) fn relabel(
+        &mut self,
+        name: &str,
+        namespace: u32,
+        change: impl FnOnce(&mut Label),
+        next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
+    ) {
+        let absent = || format!("device {name} has no label on namespace {namespace}");
+        let Some(device) = self.devices.get_mut(name) else { return next(self, Err(absent())) };
+        let Some(seat) = device.namespaces.get_mut(&namespace) else { return next(self, Err(absent())) };
+        let limits = seat.limits;
+        let Ok(carving) = &mut seat.carving else { return next(self, Err(absent())) };
+        carving.label.generation += 1;
+        change(&mut carving.label);
+        let label = carving.label.clone();
+        device.worker.run(move |warden| warden.write_label(namespace, &limits, &label), next);
+    }
+
+    /// Carries a command of a warden's own to its device.
+    pub(crate) fn serve(&mut self, name: &str, command: Command, buffer: Option<DmaBuffer>, data_bytes: u32, answer_to: Sender<DeviceAnswer>) {
+        let Some(device) = self.devices.get(name) else { return };
+        let Some((&line, seat)) = device.queues.first_key_value() else { return };
+        let order = Order::Service { device: device.slot, lane: seat.base_lane, command, buffer, data_bytes };
+        self.order(line, order, move |_, answer| {
+            // A warden that no longer listens has given the command up.
+            let _ = answer_to.send(answer);
+        });
+    }
+
+    pub(crate) fn set_function_state(&mut self, name: &str, to: FunctionState, reason: Option<String>) {
+        let Some(device) = self.devices.get_mut(name) else { return };
+        let from = std::mem::replace(&mut device.state, to);
+        device.reason.clone_from(&reason);
+        let mut told = event(EventKind::Function, ObjectKind::Device, name);
+        let word = |state: FunctionState| format!("{state:?}").to_lowercase();
+        (told.from, told.to, told.reason) = (Some(word(from)), Some(word(to)), reason);
+        self.tell(told);
+    }
+
+    /// Claiming, formatting or releasing a device has come to its end: answers whoever asked for it.
+    pub(crate) fn device_settled(&mut self, name: &str, result: Result<(), RpcError>) {
+        if let Some(device) = self.devices.get_mut(name) {
+            device.operation = None;
+        }
+        for next in self.awaiting_device.remove(name).unwrap_or_default() {
+            next(self, result.clone());
+        }
+        self.check_ready();
+    }
+
+    /// The device is going, or gone: its channels are quarantined, its queues given up, its function closed.
+    pub(crate) fn device_leaving(&mut self, name: &str, why: &str, works: bool) {
+        let Some(device) = self.devices.get_mut(name) else { return };
+        if matches!(device.state, FunctionState::Lost | FunctionState::Releasing) {
+            return;
+        }
+        device.operation = Some("leaving");
+        self.set_function_state(name, FunctionState::Lost, Some(why.to_owned()));
+        let channels: Vec<String> =
+            self.channels.values().filter(|c| c.device == name).map(|c| c.setting.id.clone()).collect();
+        let owned = name.to_owned();
+        let reason = format!("device {name} left: {why}");
+        let go = move |control: &mut Control| {
+            for id in channels {
+                control.quarantine(&id, &reason);
+            }
+        };
+        if works {
+            go(self);
+        } else {
+            // Nothing that it was given will complete. Stop it for certain first, then end its commands.
+            let Some(device) = self.devices.get(name) else { return };
+            device.worker.run(Warden::halt, move |control, _| {
+                control.abandon_all(&owned);
+                go(control);
+            });
+        }
+    }
+
+    /// Every lane of a device, with its sidecore.
+    pub(crate) fn lanes_of(&self, name: &str) -> Vec<(usize, LaneId)> {
+        let Some(device) = self.devices.get(name) else { return Vec::new() };
+        let base = device.queues.iter().map(|(&line, seat)| (line, seat.base_lane.0));
+        let seats = self.channels.values().filter(|c| c.device == name).filter_map(|c| c.seat.as_ref());
+        let all: BTreeSet<(usize, u16)> = base.chain(seats.map(|seat| (seat.line, seat.lane.0))).collect();
+        all.into_iter().map(|(line, lane)| (line, LaneId(lane))).collect()
+    }
+
+    /// When no channel is left on a device that is going, gives it up.
+    pub(crate) fn maybe_close_device(&mut self, name: &str) {
+        let Some(device) = self.devices.get(name) else { return };
+        let going = matches!(device.state, FunctionState::Lost | FunctionState::Releasing);
+        let seated = self.channels.values().any(|c| c.device == name && c.seat.is_some());
+        if !going || seated || device.queues.is_empty() {
+            return;
+        }
+        let owned = name.to_owned();
+        self.close_device(name, move |control| {
+            let released = control.devices.get(&owned).is_some_and(|d| d.state == FunctionState::Releasing);
+            if !released {
+                control.device_settled(&owned, Ok(()));
+            }
+        });
+    }
+
+    /// Takes a device without channels from its sidecores and closes it.
+    pub(crate) fn close_device(&mut self, name: &str, next: impl FnOnce(&mut Control) + Send + 'static) {
+        let Some(device) = self.devices.get_mut(name) else { return next(self) };
+        let (slot, queues) = (device.slot, std::mem::take(&mut device.queues));
+        let owned = name.to_owned();
+        if queues.is_empty() {
+            return self.close_function(name, Vec::new(), next);
+        }
+        // Each sidecore's answer puts its queue into the same hands; the last one goes on with them.
+        let gathered = Rc::new(RefCell::new((Vec::new(), Some(next))));
+        for line in queues.into_keys() {
+            let (gathered, owned) = (gathered.clone(), owned.clone());
+            self.order(line, Order::RemoveDevice { device: slot }, move |control, answer| {
+                if let Answer::DeviceRemoved { queue } = answer {
+                    gathered.borrow_mut().0.push(queue);
+                }
+                if let Ok(all) = Rc::try_unwrap(gathered)
+                    && let (queues, Some(next)) = all.into_inner()
+                {
+                    control.close_function(&owned, queues, next);
+                }
+            });
+        }
+        drop(gathered);
+    }
+
+    fn close_function(
+        &mut self,
+        name: &str,
+        queues: Vec<Box<vfiomux_nvme::Queue>>,
+        next: impl FnOnce(&mut Control) + Send + 'static,
+    ) {
+        let Some(device) = self.devices.get_mut(name) else { return next(self) };
+        device.domain = None;
+        device.worker.run(
+            move |warden| {
+                warden.close();
+                drop(queues);
+            },
+            move |control, ()| next(control),
+        );
+    }
+
+    /// Something that the controller reported by itself.
+    pub(crate) fn device_event(&mut self, name: &str, what: &Event) {
+        let text = match what {
+            Event::NamespacesChanged(ids) => format!("its namespaces changed ({ids:?}); release and claim it to take that up"),
+            Event::Health(health) => {
+                if health.is_critical() {
+                    self.set_function_state(name, FunctionState::Degraded, Some(format!("its health is critical: {health:?}")));
+                }
+                format!("its health changed: {health:?}")
+            }
+            Event::Error(entries) => format!("its error log says: {}", entries.join("; ")),
+            Event::SanitizeCompleted => "a sanitize operation ended".to_owned(),
+            Event::FirmwareActivation => "it pauses for new firmware".to_owned(),
+            other => format!("{other:?}"),
+        };
+        let mut told = event(EventKind::Fault, ObjectKind::Device, name);
+        told.reason = Some(text);
+        self.tell(told);
+    }
+
+    /// Starts a controller again after a reset, with all its channels.
+    pub(crate) fn restart_device(&mut self, name: &str) {
+        let sidecores = self.lines.len();
+        let owned = name.to_owned();
+        let Some(device) = self.devices.get_mut(name) else { return };
+        let (slot, queues) = (device.slot, std::mem::take(&mut device.queues));
+        for line in queues.into_keys() {
+            self.order(line, Order::RemoveDevice { device: slot }, |_, _| {});
+        }
+        let Some(device) = self.devices.get(name) else { return };
+        device.worker.run(
+            move |warden| warden.restart(sidecores),
+            move |control, result| {
+                // The labels were read again, and the channels come back by them.
+                control.channels.values_mut().filter(|c| c.device == owned).for_each(|c| c.device.clear());
+                control.brought_up(&owned, result);
+            },
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! Ending commands that do not end by themselves.
+//!
+//! Whoever stops a ring, unmaps memory or destroys a channel waits for its commands. A device that keeps one for too long
+//! is made to give it up, by harder and harder means, each with a deadline: abort, deleting the channel's submission queue,
+//! halting the controller. Only the last is felt by others: their sessions end, and their front-ends connect again.
+
+use vfiomux_rpc::{EventKind, FunctionState, ObjectKind};
+use vfiomux_sidecore::{Answer, Order};
+
+use super::Control;
+use super::warden::Warden;
+use crate::event::event;
+use crate::lifecycle::{Oper, Step};
+
+/// Between one means and the next.
+const STEP_NS: u64 = 3_000_000_000;
+
+impl Control {
+    /// Looks at every deadline.
+    pub(crate) fn check_deadlines(&mut self) {
+        let now_ns = self.now_ns;
+        let passed = |deadline: Option<u64>| deadline.is_some_and(|deadline| deadline <= now_ns);
+        let stuck: Vec<String> = self
+            .channels
+            .values()
+            .filter(|channel| passed(channel.drain_deadline_ns))
+            .map(|channel| channel.setting.id.clone())
+            .collect();
+        for id in stuck {
+            self.escalate(&id);
+        }
+        let overdue: Vec<(String, Oper)> = self
+            .channels
+            .values()
+            .filter(|channel| passed(channel.deadline_ns))
+            .map(|channel| (channel.setting.id.clone(), channel.setting.oper))
+            .collect();
+        for (id, oper) in overdue {
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.deadline_ns = None;
+            }
+            let why = "the deadline of its state has passed".to_owned();
+            match oper {
+                // The drain above has ended its commands by now, or the device is being reset: the operation goes on when
+                // its answer comes, and until then the channel is out of service.
+                Oper::Quiescing => self.quarantine(&id, &why),
+                Oper::Defined => self.step(&id, Step::Overdue, Some(why)),
+                _ => {
+                    let mut fault = event(EventKind::Fault, ObjectKind::Channel, self.name_of(&id));
+                    fault.reason = Some(why);
+                    self.tell(fault);
+                }
+            }
+        }
+    }
+
+    fn escalate(&mut self, id: &str) {
+        let next_deadline_ns = self.now_ns.saturating_add(STEP_NS);
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        channel.drain_deadline_ns = Some(next_deadline_ns);
+        channel.escalation += 1;
+        let level = channel.escalation;
+        let (device, seat) = (channel.device.clone(), channel.seat.clone());
+        let Some(seat) = seat else { return self.disarm_drain(id) };
+        let what = match (level, seat.own_lane) {
+            (1, _) => "aborting its commands",
+            (2, true) => "deleting its submission queue",
+            (2, false) | (3, true) => "halting the controller",
+            _ => return,
+        };
+        let mut fault = event(EventKind::Fault, ObjectKind::Channel, self.name_of(id));
+        fault.reason = Some(format!("device {device} does not end its commands; {what}"));
+        self.tell(fault);
+        match (level, seat.own_lane) {
+            (1, _) => self.seat_order(
+                id,
+                |seat| Order::ListInFlight { channel: seat.id },
+                move |control, answer| {
+                    if let (Some(Answer::InFlight { ids }), Some(device)) = (answer, control.devices.get(&device)) {
+                        device.worker.run(move |warden| warden.abort(&ids), |_, ()| {});
+                    }
+                },
+            ),
+            (2, true) => {
+                let Some(device) = self.devices.get(&device) else { return };
+                let lane = seat.lane;
+                device.worker.run(
+                    move |warden| warden.delete_lane(lane),
+                    move |control, deleted| {
+                        if deleted.is_ok() {
+                            control.order(seat.line, Order::Abandon { device: seat.slot, lane }, |_, _| {});
+                        }
+                    },
+                );
+            }
+            _ => self.reset_device(&device, "it did not end its commands in time"),
+        }
+    }
+
+    /// Halts a controller, ends all its commands, and brings it up again with its channels.
+    pub(crate) fn reset_device(&mut self, name: &str, why: &str) {
+        let Some(device) = self.devices.get_mut(name) else { return };
+        if !matches!(device.state, FunctionState::Ready | FunctionState::Degraded) {
+            return;
+        }
+        device.operation = Some("being reset");
+        self.set_function_state(name, FunctionState::Resetting, Some(why.to_owned()));
+        let owned = name.to_owned();
+        let Some(device) = self.devices.get(name) else { return };
+        device.worker.run(Warden::halt, move |control, halted| {
+            if let Err(why) = halted {
+                control.set_function_state(&owned, FunctionState::Failed, Some(why));
+            }
+            control.abandon_all(&owned);
+            control.unseat_all(&owned.clone(), move |control| control.restart_device(&owned));
+        });
+    }
+
+    /// Ends every command on every lane of a device whose controller was stopped.
+    pub(crate) fn abandon_all(&mut self, name: &str) {
+        let Some(slot) = self.devices.get(name).map(|device| device.slot) else { return };
+        for (line, lane) in self.lanes_of(name) {
+            self.order(line, Order::Abandon { device: slot, lane }, |_, _| {});
+        }
+    }
+
+    /// Takes every channel of a device from its sidecore, then goes on.
+    pub(crate) fn unseat_all(&mut self, name: &str, next: impl FnOnce(&mut Control) + Send + 'static) {
+        let seated = self.channels.values().find(|channel| channel.device == name && channel.seat.is_some());
+        let Some(id) = seated.map(|channel| channel.setting.id.clone()) else { return next(self) };
+        let owned = name.to_owned();
+        self.unseat(&id, "its device is being reset", move |control| control.unseat_all(&owned, next));
+    }
+}

@@ -1,0 +1,157 @@
+//! After a start: making the view equal to what is.
+//!
+//! A device's label says which channels exist and where their blocks lie; the journal says what they were set to and what
+//! was being done to them. Where the two differ, a crash came between two steps, and the rest of the steps follows (T3).
+
+use vfiomux_rpc::{EventKind, FunctionState, ObjectKind};
+
+use super::Control;
+use super::channel::Channel;
+use crate::event::event;
+use crate::extent::Extent;
+use crate::journal::{Record, Setting};
+use crate::label::LabelledChannel;
+use crate::lifecycle::{Admin, Oper, Step};
+
+impl Control {
+    /// Takes up the channels that the journal knows, until their devices are here.
+    pub(crate) fn restore_settings(&mut self) {
+        let settings: Vec<Setting> = self.journal.settings().channels.values().cloned().collect();
+        for setting in settings.into_iter().filter(|setting| setting.oper != Oper::Destroyed) {
+            let mut channel = Channel::new(setting);
+            channel.health = vfiomux_rpc::Health::Failed;
+            channel.reasons.health = Some("its device is not here".to_owned());
+            self.channels.insert(channel.setting.id.clone(), channel);
+        }
+    }
+
+    /// Brings back the channels that the labels of a device name.
+    pub(crate) fn restore_channels(&mut self, name: &str) {
+        let Some(device) = self.devices.get(name) else { return };
+        let mut labelled: Vec<(u32, u32, String, LabelledChannel)> = Vec::new();
+        let mut unscrubbed: Vec<(u32, Vec<Extent>)> = Vec::new();
+        let mut pools = Vec::new();
+        for (&namespace, seat) in &device.namespaces {
+            let Ok(carving) = &seat.carving else { continue };
+            pools.push(carving.label.pool.clone());
+            if !carving.label.unscrubbed.is_empty() {
+                unscrubbed.push((namespace, carving.label.unscrubbed.clone()));
+            }
+            let pool = &carving.label.pool;
+            labelled.extend(
+                carving.label.channels.iter().map(|c| (namespace, seat.limits.block_bytes, pool.clone(), c.clone())),
+            );
+        }
+        // A channel of this pool that the label does not name: its creation never got that far, or its end did.
+        let unnamed: Vec<String> = self
+            .channels
+            .values()
+            .filter(|channel| channel.device.is_empty() && pools.contains(&channel.setting.pool))
+            .map(|channel| channel.setting.id.clone())
+            .filter(|id| labelled.iter().all(|(.., entry)| entry.id != *id))
+            .collect();
+        for id in unnamed {
+            self.forget_channel(&id);
+        }
+        for (namespace, extents) in unscrubbed {
+            let owned = name.to_owned();
+            self.scrub(name, namespace, extents, move |control, result| {
+                if let Err(why) = result {
+                    let mut fault = event(EventKind::Fault, ObjectKind::Device, owned);
+                    fault.reason = Some(format!("blocks left over from an earlier run could not be scrubbed: {why}"));
+                    control.tell(fault);
+                }
+            });
+        }
+        for (namespace, block_bytes, pool, entry) in labelled {
+            self.restore_channel(name, namespace, block_bytes, pool, entry);
+        }
+    }
+
+    /// A creation that had not reached the label, or a destruction that had left it, is over.
+    fn forget_channel(&mut self, id: &str) {
+        let Some(channel) = self.channels.remove(id) else { return };
+        self.journal_append(&Record::Transition { id: id.to_owned(), step: Step::Scrubbed, to: Oper::Destroyed });
+        self.journal.forget(id);
+        let mut told = event(EventKind::Daemon, ObjectKind::Channel, channel.setting.name);
+        told.to = Some("destroyed".to_owned());
+        told.reason = Some("the daemon ended while it was being made or destroyed; its device does not know it".to_owned());
+        self.tell(told);
+    }
+
+    fn restore_channel(&mut self, device: &str, namespace: u32, block_bytes: u32, pool: String, entry: LabelledChannel) {
+        let id = entry.id.clone();
+        let known = self.channels.remove(&id).map(|channel| channel.setting);
+        let was = known.as_ref().map(|setting| setting.oper);
+        let mut setting = known.unwrap_or_else(|| Setting {
+            id: id.clone(),
+            name: entry.name.clone(),
+            tenant: entry.tenant.clone(),
+            pool: pool.clone(),
+            size_bytes: entry.size_bytes,
+            queues: entry.queues,
+            read_only: entry.read_only,
+            endpoint: None,
+            admin: Admin::Enabled,
+            oper: Oper::Provisioned,
+            generation: 1,
+        });
+        // The label is the truth about what is on the device.
+        (setting.size_bytes, setting.pool) = (entry.size_bytes, pool);
+        let ending = matches!(was, Some(Oper::Draining | Oper::Scrubbing));
+        let quarantined = was == Some(Oper::Quarantined);
+        setting.oper = match was {
+            Some(Oper::Draining | Oper::Scrubbing) => Oper::Scrubbing,
+            Some(Oper::Quarantined) => Oper::Quarantined,
+            _ => Oper::Provisioned,
+        };
+        self.journal_append(&Record::Setting(setting.clone()));
+        let mut channel = Channel::new(setting);
+        (channel.device, channel.namespace, channel.block_bytes) = (device.to_owned(), namespace, block_bytes);
+        channel.extents = entry.extents;
+        let mut told = event(EventKind::Daemon, ObjectKind::Channel, channel.setting.name.clone());
+        told.to = Some("rebuilt".to_owned());
+        told.generation = Some(channel.setting.generation);
+        self.channels.insert(id.clone(), channel);
+        self.tell(told);
+        if ending {
+            return self.scrub_channel(&id, |_, _| {});
+        }
+        if quarantined {
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.health = vfiomux_rpc::Health::Failed;
+            }
+            return;
+        }
+        self.set_operation(&id, Some("being brought back"));
+        let owned = id.clone();
+        self.restoring += 1;
+        self.seat(&id, move |control, seated| {
+            control.restoring -= 1;
+            control.set_operation(&owned, None);
+            let result = seated.and_then(|()| control.reattach(&owned).map_err(|error| error.to_string()));
+            match result {
+                Ok(()) => {
+                    if control.channels.get(&owned).is_some_and(|c| c.setting.admin == Admin::Suspended) {
+                        control.suspend_now(&owned, |_, _| {});
+                    }
+                }
+                Err(why) => control.quarantine(&owned, &format!("it could not be brought back: {why}")),
+            }
+            control.check_ready();
+        });
+    }
+
+    /// Says once that the daemon serves: every device named at start has settled, every channel is back.
+    pub(crate) fn check_ready(&mut self) {
+        let settled = self.devices.values().all(|device| {
+            !matches!(device.state, FunctionState::Discovered | FunctionState::Claiming)
+        });
+        if settled && self.restoring == 0 && !self.ready {
+            self.ready = true;
+            if let Some(announce) = self.announce.take() {
+                announce(self.devices.values().map(|d| (d.name.clone(), d.state, d.reason.clone())).collect());
+            }
+        }
+    }
+}

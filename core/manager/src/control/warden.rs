@@ -1,0 +1,395 @@
+//! A device's own thread: everything about a controller that may block.
+//!
+//! The warden owns the controller: bring-up, the admin queue, labels, scrubbing, reset. Reads and writes of its own go
+//! through the sidecore that has the device's queue, as [`Order::Service`]: a controller may grant one queue pair and no
+//! more.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use vfiomux_block::{BlockQueue as _, Command, LaneId, Limits, Operation, Status};
+use vfiomux_hw::{DmaBuffer, DmaDomain, Function, HwError};
+use vfiomux_nvme::sync::BlockIo;
+use vfiomux_nvme::{
+    Controller, Info, Lane, Namespace, NvmeError, Options, Queue, QueueId, Skipped, State, SystemClock,
+};
+use vfiomux_sidecore::{Answer, Order};
+
+use super::lines::DeviceAnswer;
+use super::worker::{Idle, Poster};
+use crate::extent::Extent;
+use crate::label::{COPY_BYTES, Label, LabelError};
+use crate::signature;
+
+/// Opens a function. Runs on the device's thread, since taking a function from its driver can take seconds.
+pub type Opener = Box<dyn FnOnce() -> Result<Opened, HwError> + Send>;
+
+/// A function that was opened.
+pub struct Opened {
+    /// The function.
+    pub function: Box<dyn Function>,
+    /// For a function of the host: the driver that it was taken from, if it had one, and is to be given back to.
+    pub claimed_from: Option<Option<String>>,
+}
+
+/// Commands of a scrub at the device at a time.
+const SCRUB_WINDOW: usize = 8;
+/// How long one command of our own may take.
+const SERVICE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The state of a device's thread.
+pub(crate) struct Warden {
+    name: String,
+    poster: Poster,
+    controller: Option<Controller>,
+    domain: Option<Arc<DmaDomain>>,
+    answers: Receiver<DeviceAnswer>,
+    answer_to: Sender<DeviceAnswer>,
+    /// The device is known to be gone, or about to go: said once.
+    told_gone: bool,
+}
+
+/// What bring-up found and made.
+pub(crate) struct BroughtUp {
+    /// A completion queue and its first lane for each sidecore that gets one.
+    pub(crate) queues: Vec<(Queue, Lane)>,
+    pub(crate) namespaces: Vec<(Namespace, Head)>,
+    pub(crate) skipped: Vec<Skipped>,
+    pub(crate) domain: Arc<DmaDomain>,
+    pub(crate) info: Info,
+    /// Lanes that channels could still have to themselves.
+    pub(crate) lanes_free: u16,
+}
+
+/// What a namespace begins with.
+#[derive(Debug)]
+pub(crate) enum Head {
+    Label(Box<Label>),
+    Blank,
+    /// Somebody's data: named.
+    Holds(&'static str),
+    /// A label of ours that cannot be used.
+    Damaged(LabelError),
+    /// It could not be read.
+    Unreadable(String),
+}
+
+impl Idle for Warden {
+    const EVERY: Option<Duration> = Some(Duration::from_millis(100));
+
+    fn idle(&mut self, poster: &Poster) {
+        let Some(controller) = self.controller.as_mut().filter(|_| !self.told_gone) else { return };
+        let name = self.name.clone();
+        if let Some((why, works)) = leaving(controller) {
+            self.told_gone = true;
+            if !works {
+                controller.mark_gone();
+            }
+            return poster.post(move |control| control.device_leaving(&name, why, works));
+        }
+        // An error changes the controller's state, which the look above takes up next time.
+        for event in controller.poll_events().unwrap_or_default() {
+            let name = name.clone();
+            poster.post(move |control| control.device_event(&name, &event));
+        }
+    }
+}
+
+/// Whether the controller is leaving, or has left: why, and whether it still works.
+fn leaving(controller: &Controller) -> Option<(&'static str, bool)> {
+    let notices = controller.function().notices();
+    let raised = |notice: Option<BorrowedFd<'_>>| {
+        notice.is_some_and(|fd| {
+            let mut poll = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+            matches!(rustix::event::poll(&mut poll, Some(&Timespec::default())), Ok(1..))
+        })
+    };
+    if raised(notices.error) {
+        return Some(("it reported a fatal error on its bus", false));
+    }
+    if raised(notices.removal) {
+        return Some(("its removal was requested", true));
+    }
+    match controller.state() {
+        State::Gone => Some(("its registers no longer answer", false)),
+        State::Failed => Some(("its controller failed", false)),
+        _ => None,
+    }
+}
+
+impl Warden {
+    pub(crate) fn new(name: String, poster: Poster) -> Self {
+        let (answer_to, answers) = mpsc::channel();
+        Self { name, poster, controller: None, domain: None, answers, answer_to, told_gone: false }
+    }
+
+    /// Opens the function, starts the controller, makes a queue for up to `sidecores` sidecores and reads the labels.
+    pub(crate) fn bring_up(&mut self, open: Opener, sidecores: usize) -> Result<BroughtUp, String> {
+        let Opened { function, claimed_from } = open().map_err(|error| error.to_string())?;
+        if let Some(driver) = claimed_from {
+            let address = self.name.clone();
+            self.poster.post(move |control| control.claimed(address, driver));
+        }
+        let options = Options { vectors: u16::try_from(sidecores + 1).unwrap_or(u16::MAX), ..Options::default() };
+        let clock = Box::new(SystemClock::new());
+        let controller = Controller::start(function, options, clock).map_err(|error| error.to_string())?;
+        self.domain = Some(controller.domain().clone());
+        self.controller = Some(controller);
+        self.make_queues(sidecores)
+    }
+
+    /// Starts a controller again that was halted, and makes its queues anew.
+    pub(crate) fn restart(&mut self, sidecores: usize) -> Result<BroughtUp, String> {
+        self.with_controller(Controller::restart).map_err(|error| error.to_string())?;
+        self.make_queues(sidecores)
+    }
+
+    fn make_queues(&mut self, sidecores: usize) -> Result<BroughtUp, String> {
+        let Some(controller) = &mut self.controller else { return Err(format!("{} is closed", self.name)) };
+        let info = controller.info().clone();
+        let count = sidecores.min(usize::from(info.queues_max)).min(usize::from(info.lanes_max));
+        let mut queues = Vec::new();
+        for index in 0..count {
+            let vector = u16::try_from(index + 1).ok().filter(|vector| usize::from(*vector) < controller.vectors().len());
+            let queue = controller.create_queue(QUEUE_DEPTH, vector).map_err(|error| error.to_string())?;
+            let lane = controller.create_lane(queue.id(), LANE_DEPTH).map_err(|error| error.to_string())?;
+            queues.push((queue, lane));
+        }
+        let domain = controller.domain().clone();
+        let namespaces: Vec<Namespace> = controller.namespaces().to_vec();
+        let skipped = controller.skipped().to_vec();
+        let lanes_free = controller.lanes_free();
+        let Some((mut queue, lane)) = queues.pop() else {
+            return Err(format!("{} grants no I/O queues; power-cycle it", self.name));
+        };
+        let (lane, heads) = read_heads(&mut queue, lane, &domain, &namespaces)?;
+        queues.push((queue, lane));
+        let namespaces = namespaces.into_iter().zip(heads).collect();
+        Ok(BroughtUp { queues, namespaces, skipped, domain, info, lanes_free })
+    }
+
+    /// A submission queue for one more channel.
+    pub(crate) fn create_lane(&mut self, queue: QueueId) -> Result<Lane, String> {
+        self.with_controller(|controller| controller.create_lane(queue, LANE_DEPTH)).map_err(|error| error.to_string())
+    }
+
+    /// Deletes a submission queue: when this returns well, its commands have ended for certain.
+    pub(crate) fn delete_lane(&mut self, lane: LaneId) -> Result<(), String> {
+        self.with_controller(|controller| controller.delete_lane(lane)).map_err(|error| error.to_string())
+    }
+
+    /// Asks the controller to end commands early. Whether it does is up to it.
+    pub(crate) fn abort(&mut self, ids: &[(u16, u16)]) {
+        for &(queue, command) in ids {
+            // An abort that fails changes nothing; deleting the queue comes next.
+            let _ = self.with_controller(|controller| controller.abort(LaneId(queue), command));
+        }
+    }
+
+    /// Stops the controller, by reset if need be: when this returns well, nothing is at work any more.
+    pub(crate) fn halt(&mut self) -> Result<(), String> {
+        self.with_controller(Controller::halt).map_err(|error| error.to_string())
+    }
+
+    /// Shuts the controller down and gives the function up.
+    pub(crate) fn close(&mut self) {
+        if let Some(mut controller) = self.controller.take() {
+            if let Err(error) = controller.shutdown() {
+                tracing::warn!(device = self.name, %error, "the controller did not shut down in order");
+            }
+        }
+        self.domain = None;
+    }
+
+    /// Memory of our own in the device's address space; `None` for no bytes.
+    pub(crate) fn allocate(&self, size_bytes: usize) -> Result<Option<DmaBuffer>, String> {
+        if size_bytes == 0 {
+            return Ok(None);
+        }
+        let domain = self.domain.as_ref().ok_or_else(|| format!("{} is not ours any more", self.name))?;
+        domain.allocate(size_bytes).map(Some).map_err(|error| error.to_string())
+    }
+
+    /// Writes one copy of a label and makes it durable.
+    pub(crate) fn write_label(&mut self, namespace: u32, limits: &Limits, label: &Label) -> Result<(), String> {
+        let bytes = label.encode().map_err(|error| error.to_string())?;
+        self.write_bytes(namespace, limits, label.offset_bytes() as u64, &bytes)?;
+        self.flush(namespace)
+    }
+
+    /// Makes both label areas of a namespace blank and writes a first label.
+    pub(crate) fn format(&mut self, namespace: u32, limits: &Limits, label: &Label) -> Result<(), String> {
+        let blank = vec![0; COPY_BYTES];
+        self.write_bytes(namespace, limits, 0, &blank)?;
+        self.write_bytes(namespace, limits, COPY_BYTES as u64, &blank)?;
+        self.write_label(namespace, limits, label)
+    }
+
+    /// Makes blocks read as zeroes, for certain (C3): by deallocating where the device guarantees zeroes, else by Write
+    /// Zeroes, else by writing them.
+    pub(crate) fn scrub(&mut self, namespace: u32, limits: &Limits, extents: &[Extent]) -> Result<(), String> {
+        let (operation, step) = if limits.deallocate_zeroes && limits.deallocate_blocks_max > 0 {
+            (Operation::Deallocate, limits.deallocate_blocks_max)
+        } else if limits.write_zeroes_blocks_max > 0 {
+            (Operation::WriteZeroes { deallocate: false }, limits.write_zeroes_blocks_max)
+        } else {
+            (Operation::Write, limits.transfer_bytes_max / limits.block_bytes)
+        };
+        // A command over terabytes would hold the lane for minutes: give the device pieces.
+        let step = step.min(SCRUB_BLOCKS_MAX_BYTES / limits.block_bytes).max(1);
+        let mut spare: Vec<DmaBuffer> = Vec::new();
+        let mut under_way = 0;
+        for extent in extents {
+            let (mut lba, mut left) = (extent.start, extent.blocks);
+            while left > 0 {
+                if under_way == SCRUB_WINDOW {
+                    spare.extend(self.served()?);
+                    under_way -= 1;
+                }
+                let blocks = u32::try_from(left).unwrap_or(u32::MAX).min(step);
+                let blocks = within_boundary(limits, lba, blocks, operation);
+                let data_bytes = if operation == Operation::Write { blocks * limits.block_bytes } else { 0 };
+                let buffer = match (operation, spare.pop()) {
+                    (Operation::Write, None) => self.allocate((step * limits.block_bytes) as usize)?,
+                    (_, spare) => spare,
+                };
+                self.serve(Command { operation, namespace, lba, blocks }, buffer, data_bytes);
+                under_way += 1;
+                lba += u64::from(blocks);
+                left -= u64::from(blocks);
+            }
+        }
+        for _ in 0..under_way {
+            self.served()?;
+        }
+        self.flush(namespace)
+    }
+
+    fn write_bytes(&mut self, namespace: u32, limits: &Limits, at_bytes: u64, bytes: &[u8]) -> Result<(), String> {
+        let block = u64::from(limits.block_bytes);
+        let step = limits.transfer_bytes_max as usize;
+        let mut at = at_bytes / block;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let blocks = u32::try_from(rest.len().min(step) as u64 / block).unwrap_or(1).max(1);
+            let blocks = within_boundary(limits, at, blocks, Operation::Write);
+            let (now, later) = rest.split_at((blocks as usize * limits.block_bytes as usize).min(rest.len()));
+            let mut whole = vec![0; blocks as usize * limits.block_bytes as usize];
+            whole[..now.len()].copy_from_slice(now);
+            let mut buffer = self.allocate(whole.len())?;
+            if let Some(buffer) = &mut buffer {
+                buffer.write(0, &whole);
+            }
+            let data_bytes = blocks * limits.block_bytes;
+            self.serve(Command { operation: Operation::Write, namespace, lba: at, blocks }, buffer, data_bytes);
+            self.served()?;
+            at += u64::from(blocks);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, namespace: u32) -> Result<(), String> {
+        self.serve(Command { operation: Operation::Flush, namespace, lba: 0, blocks: 0 }, None, 0);
+        self.served().map(drop)
+    }
+
+    /// Has the sidecore carry a command; the answer comes by [`Self::served`].
+    fn serve(&self, command: Command, buffer: Option<DmaBuffer>, data_bytes: u32) {
+        let (name, answer_to) = (self.name.clone(), self.answer_to.clone());
+        self.poster.post(move |control| control.serve(&name, command, buffer, data_bytes, answer_to));
+    }
+
+    /// Waits for one command, and gives its buffer back.
+    fn served(&mut self) -> Result<Option<DmaBuffer>, String> {
+        loop {
+            match self.answers.recv_timeout(SERVICE_TIMEOUT) {
+                Ok(Answer::Served { status: Status::Success, buffer }) => return Ok(buffer),
+                Ok(Answer::Served { status, .. }) => return Err(format!("{} answered {status:?}", self.name)),
+                Ok(Answer::Refused { why: vfiomux_sidecore::Refusal::NotTaken, order }) => {
+                    // The lane is full of the tenants' commands: ours waits its turn.
+                    std::thread::sleep(Duration::from_millis(1));
+                    if let Order::Service { command, buffer, data_bytes, .. } = *order {
+                        self.serve(command, buffer, data_bytes);
+                    }
+                }
+                Ok(Answer::Refused { why, .. }) => return Err(format!("{}: {why}", self.name)),
+                Ok(_) => return Err(format!("{}: its sidecore gave an answer to something else", self.name)),
+                Err(_) => return Err(format!("{} did not answer within {SERVICE_TIMEOUT:?}; release it and look at its log", self.name)),
+            }
+        }
+    }
+
+    fn with_controller<T>(&mut self, call: impl FnOnce(&mut Controller) -> Result<T, NvmeError>) -> Result<T, NvmeError> {
+        match &mut self.controller {
+            Some(controller) => call(controller),
+            None => Err(NvmeError::Stopped { controller: self.name.clone() }),
+        }
+    }
+}
+
+/// Commands in flight over all lanes of a sidecore's queue.
+const QUEUE_DEPTH: u16 = 4095;
+/// Commands that a channel, or our own service, can have at the device.
+pub(crate) const LANE_DEPTH: u16 = 128;
+/// Most bytes that one scrub command covers.
+const SCRUB_BLOCKS_MAX_BYTES: u32 = 64 << 20;
+
+/// Reads and writes do not cross a device's boundary; other commands may.
+fn within_boundary(limits: &Limits, lba: u64, blocks: u32, operation: Operation) -> u32 {
+    match u64::from(limits.boundary_blocks) {
+        0 => blocks,
+        _ if !operation.moves_data() => blocks,
+        boundary => u32::try_from(boundary - lba % boundary).unwrap_or(u32::MAX).min(blocks),
+    }
+}
+
+/// Reads what each namespace begins with, before the queue goes to its sidecore.
+fn read_heads(
+    queue: &mut Queue,
+    lane: Lane,
+    domain: &Arc<DmaDomain>,
+    namespaces: &[Namespace],
+) -> Result<(Lane, Vec<Head>), String> {
+    let lane = queue.attach(lane);
+    let heads = namespaces
+        .iter()
+        .map(|namespace| match read_head(queue, lane, domain, namespace) {
+            Ok(bytes) => match Label::decode(&bytes) {
+                Ok(label)
+                    if label.block_bytes != namespace.limits.block_bytes || label.blocks != namespace.limits.blocks =>
+                {
+                    Head::Damaged(LabelError::Damaged("it describes a namespace of another size or format".to_owned()))
+                }
+                Ok(label) => Head::Label(Box::new(label)),
+                Err(LabelError::None) => signature::found(&bytes).map_or(Head::Blank, Head::Holds),
+                Err(error) => Head::Damaged(error),
+            },
+            Err(error) => Head::Unreadable(error),
+        })
+        .collect();
+    let lane = queue.detach(lane).ok_or("the controller did not end a read of the label; reset it")?;
+    Ok((lane, heads))
+}
+
+fn read_head(
+    queue: &mut Queue,
+    lane: LaneId,
+    domain: &Arc<DmaDomain>,
+    namespace: &Namespace,
+) -> Result<Vec<u8>, String> {
+    let limits = namespace.limits;
+    let blocks = (signature::PROBED_BYTES as u64 / u64::from(limits.block_bytes)).min(limits.blocks);
+    let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+    let length = blocks as usize * limits.block_bytes as usize;
+    let buffer = domain.allocate(length).map_err(|error| error.to_string())?;
+    let clock = SystemClock::new();
+    let mut io = BlockIo::new(queue, lane, namespace.id, limits, &clock, SERVICE_TIMEOUT);
+    io.read(0, blocks, &buffer, 0).map_err(|error| error.to_string())?;
+    let mut bytes = vec![0; length];
+    buffer.read(0, &mut bytes);
+    Ok(bytes)
+}
