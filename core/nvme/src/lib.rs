@@ -21,7 +21,7 @@
 
 mod admin;
 pub mod clock;
-mod controller;
+pub mod controller;
 mod error;
 mod lane;
 mod link;

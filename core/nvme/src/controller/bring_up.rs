@@ -48,6 +48,7 @@ pub(super) fn start(
     let registers = Registers { bar: function.bar(0)?, controller: function.identity().name.clone() };
     let cap = usable_cap(&registers)?;
     let domain = function.domain();
+    // Bring-up makes a fresh one in each life; this one only fills the place until then.
     let admin = AdminQueue::new(&domain, &registers.bar, cap.dstrd())?;
     let mut controller = Controller {
         function,
@@ -146,7 +147,7 @@ impl Controller {
         if registers.csts()?.cfs() { Err(registers.fatal("disabling")) } else { Ok(()) }
     }
 
-    /// Brings a halted controller up again, and says what was lost.
+    /// Brings a halted controller up again, and says what was lost. [`Self::vectors`] may be others than before.
     pub fn restart(&mut self) -> Result<Lost, NvmeError> {
         if self.state == State::Running {
             return Ok(Lost::default());
@@ -155,11 +156,11 @@ impl Controller {
             self.halt()?;
         }
         let outcome = self.bring_up();
-        if outcome.is_err() && self.state != State::Gone {
-            // Whatever it is doing, it was enabled.
+        if outcome.is_err() {
+            // Whatever it is doing, it may have been enabled.
             self.state = State::Failed;
         }
-        outcome?;
+        self.note(outcome)?;
         Ok(Lost { queues: self.queues.take() })
     }
 

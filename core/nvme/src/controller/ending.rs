@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_micros(100);
 pub struct EndingDeadlines {
     /// For commands to complete by themselves.
     pub drain: Duration,
-    /// For aborted commands to complete.
+    /// For each Abort to be answered, and for aborted commands to complete.
     pub abort: Duration,
     /// For the submission queue to be deleted.
     pub delete: Duration,
@@ -62,7 +62,9 @@ impl Controller {
         // One after the other, so that the limit on outstanding aborts (NVMe 2.0c 5.1, ACL) is never met.
         let deadline = Deadline::after(&*self.clock, deadlines.abort);
         for (queue, command) in in_flight() {
-            if deadline.passed(&*self.clock) || self.abort(LaneId(queue), command).is_err() {
+            if deadline.passed(&*self.clock)
+                || self.abort_within(LaneId(queue), command, deadlines.abort).is_err()
+            {
                 break;
             }
         }

@@ -1,9 +1,8 @@
 //! What a controller has to say unasked (NVMe 2.0c 5.2).
 
+use vfiomux_spec::nvme::identify::NamespaceList;
 use vfiomux_spec::nvme::log::{self, CriticalWarning, ErrorEntry, EventKinds, EventResult, HealthLog};
 use vfiomux_spec::nvme::{NSID_ALL, Status, SubmissionEntry, feature};
-
-use vfiomux_spec::nvme::identify::NamespaceList;
 
 use super::{Controller, State};
 use crate::NvmeError;
@@ -155,8 +154,7 @@ impl Controller {
                 Event::NamespacesChanged(if changed == [NSID_ALL] { Vec::new() } else { changed })
             }
             (log::EVENT_NOTICE, log::NOTICE_FIRMWARE_ACTIVATION) => {
-                // The firmware slot log, of which nothing is used; reading it arms the event again.
-                let _ = self.read_log::<HealthLog>(said.log_page(), size_of::<HealthLog>())?;
+                self.dismiss(said)?;
                 Event::FirmwareActivation
             }
             (log::EVENT_HEALTH, _) => Event::Health(self.health()?),
@@ -166,12 +164,18 @@ impl Controller {
                 Event::SanitizeCompleted
             }
             (kind, information) => {
-                if said.log_page() != 0 {
-                    let _ = self.read_log::<HealthLog>(said.log_page(), size_of::<HealthLog>())?;
-                }
+                self.dismiss(said)?;
                 Event::Other { kind, information, log_page: said.log_page() }
             }
         })
+    }
+
+    /// Reads the log page that an event points at for no more than to arm the event again.
+    fn dismiss(&mut self, said: EventResult) -> Result<(), NvmeError> {
+        if said.log_page() != 0 {
+            let _ = self.read_log::<[u8; 512]>(said.log_page(), 512)?;
+        }
+        Ok(())
     }
 
     fn error_log(&mut self, said: EventResult) -> Result<Vec<String>, NvmeError> {

@@ -1,6 +1,7 @@
 //! Making and deleting I/O queues.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use vfiomux_block::LaneId;
 use vfiomux_spec::nvme::command::ABORT_NOT_ABORTED;
@@ -134,11 +135,7 @@ impl Controller {
         self.delete_lane_within(lane, self.options.admin_timeout)
     }
 
-    pub(super) fn delete_lane_within(
-        &mut self,
-        lane: LaneId,
-        timeout: std::time::Duration,
-    ) -> Result<(), NvmeError> {
+    pub(super) fn delete_lane_within(&mut self, lane: LaneId, timeout: Duration) -> Result<(), NvmeError> {
         const NAME: &str = "Delete I/O Submission Queue";
         if !self.queues.lanes.contains_key(&lane.0) {
             return Err(self.no_such("submission", lane.0));
@@ -172,8 +169,16 @@ impl Controller {
     /// Asks the controller to end a command early. Gives whether it says that it did; the command is over only when its
     /// completion has come.
     pub fn abort(&mut self, lane: LaneId, command: u16) -> Result<bool, NvmeError> {
-        let entry = SubmissionEntry::abort(lane.0, command);
-        let answer = self.execute("Abort", entry, self.options.admin_timeout)?;
+        self.abort_within(lane, command, self.options.admin_timeout)
+    }
+
+    pub(super) fn abort_within(
+        &mut self,
+        lane: LaneId,
+        command: u16,
+        timeout: Duration,
+    ) -> Result<bool, NvmeError> {
+        let answer = self.execute("Abort", SubmissionEntry::abort(lane.0, command), timeout)?;
         Ok(answer.is_ok_and(|result| result & ABORT_NOT_ABORTED == 0))
     }
 
