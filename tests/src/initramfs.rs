@@ -46,12 +46,6 @@ impl Initramfs {
         self
     }
 
-    /// Puts a file of the host's into the guest.
-    pub fn file(mut self, guest_path: &str, content: Vec<u8>) -> Initramfs {
-        self.archive.file(guest_path, 0o644, content);
-        self
-    }
-
     /// Puts a program of the host's into the guest's `/host`, without its debugging information, and with the shared libraries
     /// that it is linked to where the loader looks for them.
     pub fn program(mut self, path: &Path) -> io::Result<Initramfs> {

@@ -4,10 +4,12 @@
 //! them, and are judged by what an independent front-end, a real VMM or a real kernel sees of them.
 //!
 //! ```text
-//!   tests/vmm.rs        QEMU ── vhost-user socket ── back-end            backend, vm, qmp
-//!   tests/lab.rs        QEMU [ Linux, vfio-pci, vfiomuxd ── socket ── vfiomux-check ]
-//!                         └─ emulated IOMMU and NVMe controllers          vm, qmp, initramfs
-//!   tests/conformance.rs       vfiomux-check ── socket ── back-end        check, backend
+//!   vmm.rs                     QEMU ── vhost-user socket ── vfiomuxd            vm, qmp, daemon
+//!   lab.rs, function.rs        QEMU [ Linux, vfio-pci, vfiomuxd ── socket ── vfiomux-check ]
+//!                                └─ emulated IOMMU and NVMe controllers          vm, qmp, vfio
+//!   conformance.rs, quiet.rs   verifying load ── socket ── vfiomuxd             check, daemon
+//!   frontend.rs, hostile.rs    hand-written rings ── socket ── vfiomuxd         frontend, daemon
+//!   refusals.rs                operator ── vfiomuxctl ── vfiomuxd               daemon
 //! ```
 //!
 //! - [`lab`] finds what `tests/lab/setup.sh` made ready (QEMU, a Debian kernel, busybox), or skips the test so that nobody can
@@ -26,10 +28,9 @@
 
 pub mod backend;
 pub mod check;
+mod cpio;
 pub mod daemon;
 pub mod frontend;
-
-mod cpio;
 pub mod initramfs;
 pub mod lab;
 pub mod memory;

@@ -8,7 +8,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use virtio_driver::{VirtioBlkTransport, iovec};
 
 use super::oracle::Oracle;
-use super::pattern::{Random, SECTOR_BYTES};
+use super::pattern::SECTOR_BYTES;
+use super::random::Random;
 use super::session::{Ring, connect, failed, limits, start_rings};
 use super::workload::{Kind, Limits, Operation, Workload};
 use super::{CheckError, Initial, Options, Outcome, Segments};

@@ -18,6 +18,7 @@
 mod drive;
 mod oracle;
 mod pattern;
+mod random;
 mod session;
 mod workload;
 

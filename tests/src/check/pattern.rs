@@ -1,5 +1,7 @@
 //! What the sectors that this checker writes look like.
 
+use super::random::Random;
+
 /// The unit of virtio-blk's addresses, and of what is marked.
 pub const SECTOR_BYTES: usize = 512;
 
@@ -63,29 +65,6 @@ impl Content {
         } else {
             Content::Torn(tag)
         }
-    }
-}
-
-/// A small generator of random numbers (SplitMix64): the same seed gives the same run on every machine.
-#[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`, which is not zero. The bias is of no matter here.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::pattern::{Random, SECTOR_BYTES};
+use super::pattern::SECTOR_BYTES;
+use super::random::Random;
 
 /// The kinds of request that change or read a range of sectors, and a flush, which does neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
