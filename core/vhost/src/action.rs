@@ -120,7 +120,8 @@ pub enum Action {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// The device status field has changed (virtio 1.3 2.1). Zero is a reset; rings have been stopped before it.
+    /// The device status field has changed (virtio 1.3 2.1). Before zero, rings have been stopped. Zero need not be the
+    /// guest's doing: QEMU sends it when the machine is paused, too, and goes on later where the rings have stopped.
     SetStatus {
         /// What to answer with.
         token: Token,
