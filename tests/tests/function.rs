@@ -94,6 +94,35 @@ fn without_interrupt_remapping_a_function_is_refused_with_advice() {
 }
 
 #[test]
+fn the_functions_of_one_group_share_a_domain_and_are_closed_in_any_order() {
+    let Some(lab) = Lab::find_or_skip() else { return };
+    let mut machine = VfioMachine::new(&lab, guest(&lab, ADDRESSES[0], "group"), "intremap=on")
+        .expect("a machine's directory");
+    // Functions of one device, which does not say that it keeps them apart, are one group.
+    for function in 0..2 {
+        let image = machine.image(64).expect("an image");
+        let multifunction = if function == 0 { ",multifunction=on" } else { "" };
+        machine = machine.arguments(&format!(
+            "-device nvme,serial=lab-{function},drive={image},addr=01.{function}{multifunction}"
+        ));
+    }
+    let report = machine.build().run(|_| Ok(()));
+    assert_reported(
+        &report,
+        &[
+            "with 0000:00:01.1 (nvme), which the host uses",
+            "0000:00:01.0 claimed from nvme",
+            "0000:00:01.1 claimed from no driver",
+            "two of a group: domains the same",
+            "one closed: the other's CAP 0x",
+            "the other closed: memory at 0x",
+            "both closed",
+            "opened afresh",
+        ],
+    );
+}
+
+#[test]
 fn an_unplugged_function_is_given_up_when_asked_and_then_gone() {
     let Some(lab) = Lab::find_or_skip() else { return };
     let report = pluggable(&lab, "unplug").run(|vm| {

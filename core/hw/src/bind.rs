@@ -11,6 +11,7 @@
 use std::io;
 
 use crate::inventory::{FunctionInfo, Sysfs};
+use crate::vfio::VfioOptions;
 use crate::{HwError, PciAddress};
 
 #[cfg(test)]
@@ -34,11 +35,16 @@ pub struct Claim {
 /// Refuses a function that is in use, one that no IOMMU confines, and one whose group holds other functions that drivers of
 /// the host use. Loads no module. When a step fails, those before it are undone.
 pub fn claim(sysfs: &Sysfs, address: PciAddress) -> Result<Claim, HwError> {
+    claim_with(sysfs, address, VfioOptions::default())
+}
+
+/// [`claim`] for an operator who may have decided to own a function that no IOMMU confines.
+pub fn claim_with(sysfs: &Sysfs, address: PciAddress, options: VfioOptions) -> Result<Claim, HwError> {
     let known = sysfs.function(address)?;
     if known.driver.as_deref() == Some(VFIO_PCI) {
         return Ok(Claim { address, previous_driver: known.driver });
     }
-    may_be_taken(sysfs, &known)?;
+    may_be_taken(sysfs, &known, options)?;
     let previous_driver = known.driver;
     if let Err(error) = bind(sysfs, address) {
         let undone = rebind(sysfs, address, previous_driver.as_deref());
@@ -62,7 +68,7 @@ pub fn release(sysfs: &Sysfs, address: PciAddress, previous_driver: Option<&str>
     rebind(sysfs, address, previous_driver)
 }
 
-fn may_be_taken(sysfs: &Sysfs, known: &FunctionInfo) -> Result<(), HwError> {
+fn may_be_taken(sysfs: &Sysfs, known: &FunctionInfo, options: VfioOptions) -> Result<(), HwError> {
     let function = known.address.to_string();
     if known.class.base == 0x06 {
         return Err(HwError::Refused(format!(
@@ -76,10 +82,24 @@ fn may_be_taken(sysfs: &Sysfs, known: &FunctionInfo) -> Result<(), HwError> {
     if !holders.is_empty() {
         return Err(HwError::InUse { function, holders });
     }
-    let Some(group) = &known.group else { return Err(HwError::NoIommu { function }) };
-    let in_the_way = group.in_the_way();
-    if !in_the_way.is_empty() {
-        return Err(HwError::SharedGroup { function, group: group.id, members: in_the_way });
+    match &known.group {
+        Some(group) if group.protected => {
+            let members = group.in_the_way();
+            if !members.is_empty() {
+                return Err(HwError::SharedGroup { function, group: group.id, members });
+            }
+        }
+        _ if !options.allow_unsafe_noiommu => return Err(HwError::NoIommu { function }),
+        _ => {
+            let mode = sysfs.path("sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
+            if std::fs::read_to_string(&mode).map_or(true, |text| text.trim() != "Y") {
+                return Err(HwError::Refused(format!(
+                    "{function} cannot be claimed without an IOMMU: VFIO's no-IOMMU mode is off; write Y to {} (a kernel built \
+                     without CONFIG_VFIO_NOIOMMU has no such file)",
+                    mode.display()
+                )));
+            }
+        }
     }
     if !sysfs.path("sys/bus/pci/drivers").join(VFIO_PCI).exists() {
         return Err(HwError::Refused(format!(

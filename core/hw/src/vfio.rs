@@ -31,6 +31,7 @@ mod container;
 mod group;
 mod handle;
 mod ioctl;
+mod noiommu;
 mod window;
 
 use group::{Opened, Sole};

@@ -35,6 +35,16 @@ claim)
     refused claim 0000:00:00.0
     refused claim 0000:42:00.0
     ;;
+group)
+    other=${ADDRESS%.0}.1
+    wait_until 10 test -b /dev/nvme1n1
+    refused claim "$ADDRESS"
+    echo "$other" >"/sys/bus/pci/devices/$other/driver/unbind"
+    step claim "$ADDRESS"
+    step claim "$other"
+    step group "$ADDRESS" "$other"
+    step release "$ADDRESS" "$DRIVER"
+    ;;
 refused)
     step claim "$ADDRESS"
     refused probe "$ADDRESS"

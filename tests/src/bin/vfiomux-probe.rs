@@ -27,6 +27,8 @@ enum Command {
     Release { address: PciAddress, driver: Option<String> },
     /// Open, look at registers, memory and vectors, reset, close, open again
     Probe { address: PciAddress },
+    /// Open two functions of one group, and close them one after the other
+    Group { first: PciAddress, second: PciAddress },
     /// Open, wait for a removal request, close, and wait until the function is gone
     Unplug { address: PciAddress },
     /// Open, and wait for a fatal error
@@ -50,6 +52,7 @@ fn run(command: Command) -> Outcome {
         Command::Claim { address } => claim(&sysfs, address),
         Command::Release { address, driver } => Ok(bind::release(&sysfs, address, driver.as_deref())?),
         Command::Probe { address } => probe(&sysfs, address),
+        Command::Group { first, second } => group(&sysfs, first, second),
         Command::Unplug { address } => unplug(&sysfs, address),
         Command::Fail { address } => fail(&sysfs, address),
     }
@@ -129,6 +132,25 @@ fn probe(sysfs: &Sysfs, address: PciAddress) -> Outcome {
     drop((function, domain));
     let function = VfioFunction::open(sysfs, address, VfioOptions::default())?;
     println!("opened afresh: registers {}", same(registers(&function.bar(0)?)? == (cap, vs)));
+    Ok(())
+}
+
+fn group(sysfs: &Sysfs, first: PciAddress, second: PciAddress) -> Outcome {
+    let open = |address| VfioFunction::open(sysfs, address, VfioOptions::default());
+    let (one, two) = (open(first)?, open(second)?);
+    let domain = two.domain();
+    println!("two of a group: domains {}", same(Arc::ptr_eq(&one.domain(), &domain)));
+    let before = domain.allocate(4096)?;
+    drop(one);
+    let (cap, _) = registers(&two.bar(0)?)?;
+    println!("one closed: the other's CAP {cap:#x}, memory at {}", domain.allocate(4096)?.iova());
+    let one = open(first)?;
+    drop(two);
+    println!("the other closed: memory at {}", one.domain().allocate(4096)?.iova());
+    drop((one, before, domain));
+    println!("both closed");
+    open(second)?;
+    println!("opened afresh");
     Ok(())
 }
 

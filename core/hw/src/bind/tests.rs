@@ -94,6 +94,20 @@ fn a_function_that_no_iommu_confines_is_refused() {
 }
 
 #[test]
+fn without_an_iommu_both_the_operator_and_the_kernel_must_agree() {
+    let tree = Tree::new();
+    tree.function(NVME, 0x01_0802, Some("nvme"), None);
+    let insists = VfioOptions { allow_unsafe_noiommu: true };
+    let error = claim_with(&tree.sysfs(), address(), insists).unwrap_err().to_string();
+    assert!(error.contains("CONFIG_VFIO_NOIOMMU"), "{error}");
+    tree.write("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
+    assert_eq!(
+        claim_with(&tree.sysfs(), address(), insists).unwrap().previous_driver.as_deref(),
+        Some("nvme")
+    );
+}
+
+#[test]
 fn a_claim_that_fails_half_way_is_undone() {
     for step in ["driver_override", "driver/unbind", "drivers_probe", "vfio-pci takes it"] {
         let tree = Tree::with_nvme();

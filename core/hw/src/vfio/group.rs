@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use vfio_ioctls::{VfioContainer, VfioDevice, VfioError, VfioOps};
 
-use super::VfioOptions;
 use super::container::ContainerIommu;
 use super::handle::Handle;
+use super::{VfioOptions, noiommu};
 use crate::inventory::{FunctionInfo, Group, Sysfs};
 use crate::{DmaDomain, HwError, PciAddress};
 
@@ -48,7 +48,8 @@ pub(super) struct Opened {
 /// Opens a function: its device descriptor, and the domain of its group.
 pub(super) fn open(sysfs: &Sysfs, known: &FunctionInfo, options: VfioOptions) -> Result<Opened, HwError> {
     let function = || known.address.to_string();
-    let Some(group) = known.group.as_ref().filter(|group| group.protected) else {
+    let Some(group) = known.group.as_ref().filter(|group| group.protected || options.allow_unsafe_noiommu)
+    else {
         return Err(HwError::NoIommu { function: function() });
     };
     if known.driver.as_deref() != Some(crate::bind::VFIO_PCI) {
@@ -58,6 +59,11 @@ pub(super) fn open(sysfs: &Sysfs, known: &FunctionInfo, options: VfioOptions) ->
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     if open.functions.contains(&known.address) {
         return Err(HwError::Refused(format!("{} is open in this process already", known.address)));
+    }
+    if !group.protected {
+        let (handle, domain) = noiommu::open(known, group)?;
+        open.functions.insert(known.address);
+        return Ok(Opened { handle, domain, sole: Sole(known.address) });
     }
     let shared = open.groups.get(&group.id).and_then(|shared| {
         let domain = shared.domain.upgrade()?;
@@ -70,7 +76,7 @@ pub(super) fn open(sysfs: &Sysfs, known: &FunctionInfo, options: VfioOptions) ->
     let ops: Arc<dyn VfioOps> = container.clone();
     let path = sysfs.function_path(known.address);
     let device = VfioDevice::new(&path, ops, false).map_err(|error| explain(error, known, group))?;
-    let handle = Handle::new(device);
+    let handle = Handle::grouped(device);
     let domain = match shared {
         Some((_, domain)) => domain,
         None => {
@@ -178,6 +184,21 @@ mod tests {
             let text = explained(error);
             assert!(text.contains(advice) && text.contains("0000:03:00.0"), "{text}");
         }
+    }
+
+    /// D4: neither a function without a group, nor one whose group VFIO made up.
+    #[test]
+    fn a_function_that_no_iommu_confines_is_refused_unless_the_operator_insists() {
+        let mut known = FunctionInfo::bare("0000:03:00.0".parse().unwrap());
+        known.driver = Some("nvme".to_owned());
+        let opened = |known: &FunctionInfo, allow_unsafe_noiommu| {
+            let options = VfioOptions { allow_unsafe_noiommu };
+            open(&Sysfs::new("/nonexistent"), known, options).err().unwrap()
+        };
+        assert!(matches!(opened(&known, false), HwError::NoIommu { .. }));
+        known.group = Some(Group { id: 0, protected: false, members: Vec::new() });
+        assert!(matches!(opened(&known, false), HwError::NoIommu { .. }));
+        assert!(matches!(opened(&known, true), HwError::NotClaimed { .. }));
     }
 
     #[test]

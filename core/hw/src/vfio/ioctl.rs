@@ -7,13 +7,15 @@ use std::os::fd::{BorrowedFd, RawFd};
 use vfio_bindings::bindings::vfio::{
     VFIO_BASE, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_IRQ_SET_ACTION_TRIGGER,
     VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE, VFIO_TYPE, vfio_iommu_type1_dma_map,
-    vfio_iommu_type1_dma_unmap, vfio_iommu_type1_info,
+    vfio_iommu_type1_dma_unmap, vfio_iommu_type1_info, vfio_irq_info, vfio_region_info,
 };
 use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ptr, ioctl_with_mut_ref, ioctl_with_ptr, ioctl_with_ref};
 use vmm_sys_util::ioctl_io_nr;
 
 use crate::{Iova, Rights};
 
+ioctl_io_nr!(VFIO_DEVICE_GET_REGION_INFO, VFIO_TYPE as u32, VFIO_BASE + 8);
+ioctl_io_nr!(VFIO_DEVICE_GET_IRQ_INFO, VFIO_TYPE as u32, VFIO_BASE + 9);
 ioctl_io_nr!(VFIO_DEVICE_SET_IRQS, VFIO_TYPE as u32, VFIO_BASE + 10);
 ioctl_io_nr!(VFIO_DEVICE_RESET, VFIO_TYPE as u32, VFIO_BASE + 11);
 ioctl_io_nr!(VFIO_IOMMU_GET_INFO, VFIO_TYPE as u32, VFIO_BASE + 12);
@@ -37,6 +39,22 @@ fn ended(result: i32) -> io::Result<()> {
 pub(super) fn reset(device: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the call takes no argument.
     ended(unsafe { ioctl(&device, VFIO_DEVICE_RESET()) })
+}
+
+/// Region `index` of the device, without its capabilities.
+pub(super) fn region_info(device: BorrowedFd<'_>, index: u32) -> io::Result<vfio_region_info> {
+    let mut info = vfio_region_info { argsz: argsz::<vfio_region_info>(), index, ..Default::default() };
+    // SAFETY: the kernel writes at most `argsz` bytes.
+    ended(unsafe { ioctl_with_mut_ref(&device, VFIO_DEVICE_GET_REGION_INFO(), &mut info) })?;
+    Ok(info)
+}
+
+/// How many vectors interrupt `index` of the device has.
+pub(super) fn irq_count(device: BorrowedFd<'_>, index: u32) -> io::Result<u32> {
+    let mut info = vfio_irq_info { argsz: argsz::<vfio_irq_info>(), index, ..Default::default() };
+    // SAFETY: the kernel writes at most `argsz` bytes.
+    ended(unsafe { ioctl_with_mut_ref(&device, VFIO_DEVICE_GET_IRQ_INFO(), &mut info) })?;
+    Ok(info.count)
 }
 
 /// Has interrupt `index` of the device signal `events`, the first for vector 0 and so on; with none, turns all of it off.
