@@ -15,7 +15,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 use vfiomux_spec::virtio::features::{RING_EVENT_IDX, RING_INDIRECT_DESC};
 use vfiomux_spec::virtio::split::{
     DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE_BYTES, Descriptor, USED_ALIGN_BYTES,
-    avail_ring_size_bytes, desc_table_size_bytes, used_ring_size_bytes,
+    avail_ring_size_bytes, desc_offset, desc_table_size_bytes, used_ring_size_bytes,
 };
 use zerocopy::IntoBytes;
 
@@ -125,16 +125,19 @@ pub enum DeviceFault {
     UsedIndex(u16),
 }
 
-/// A split virtqueue, driver side.
+/// A split virtqueue, driver side. Allocates nothing once it is made.
 #[derive(Debug)]
 pub struct DriverRing {
     words: DriverWords,
     setup: RingSetup,
     event_idx: bool,
-    /// Descriptors that no chain uses.
+    /// Descriptors that no chain uses, the next to be taken last.
     free: Vec<u16>,
-    /// Of each head that is with the device: its descriptors.
-    chains: Vec<Vec<u16>>,
+    /// Of each descriptor: the one after it in its chain. The table says so too, but the device could write it.
+    next: Box<[u16]>,
+    /// Of each head that is with the device: how many descriptors its chain has. Zero for all others.
+    lengths: Box<[u16]>,
+    in_flight: usize,
     /// The next available entry to fill.
     next_avail: u16,
     /// The available index that the device can see.
@@ -170,7 +173,9 @@ impl DriverRing {
             setup,
             event_idx: features & RING_EVENT_IDX != 0,
             free: (0..size).rev().collect(),
-            chains: vec![Vec::new(); size.into()],
+            next: vec![0; size.into()].into(),
+            lengths: vec![0; size.into()].into(),
+            in_flight: 0,
             next_avail: 0,
             published: 0,
             next_used: 0,
@@ -186,7 +191,7 @@ impl DriverRing {
     /// How many chains are with the device, or will be once they are published.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.chains.iter().filter(|chain| !chain.is_empty()).count()
+        self.in_flight
     }
 
     /// Adds a chain and returns its head; `None` when it is empty or there are too few descriptors left.
@@ -194,11 +199,15 @@ impl DriverRing {
         if buffers.is_empty() || buffers.len() > self.free.len() {
             return None;
         }
-        let chain = self.free.split_off(self.free.len() - buffers.len());
-        for (at, (&index, buffer)) in chain.iter().zip(buffers).enumerate() {
-            self.words.set_descriptor(index, descriptor_of(buffer, chain.get(at + 1).copied()));
+        // From the last buffer to the first, since each descriptor names the one after it.
+        let mut after = None;
+        for buffer in buffers.iter().rev() {
+            let index = self.free.pop()?;
+            self.words.set_descriptor(index, descriptor_of(buffer, after));
+            *self.next.get_mut(usize::from(index))? = after.unwrap_or(index);
+            after = Some(index);
         }
-        self.make_available(chain)
+        self.make_available(after?, buffers.len())
     }
 
     /// Adds a chain that takes one descriptor of the ring: the rest lie in a table at `table_addr` of the arena.
@@ -206,28 +215,25 @@ impl DriverRing {
         if buffers.is_empty() || self.setup.features & RING_INDIRECT_DESC == 0 {
             return None;
         }
-        let table: Vec<Descriptor> = (1..)
-            .zip(buffers)
-            .map(|(next, buffer)| {
-                descriptor_of(buffer, Some(next).filter(|&next| usize::from(next) < buffers.len()))
-            })
-            .collect();
-        arena.write(table_addr, table.as_bytes()).ok()?;
-        let index = self.free.pop()?;
-        let len = u32::try_from(DESC_SIZE_BYTES).ok()?.checked_mul(u32::try_from(buffers.len()).ok()?)?;
-        let descriptor = Descriptor {
+        let count = u16::try_from(buffers.len()).ok()?;
+        for (at, buffer) in (0..count).zip(buffers) {
+            let descriptor = descriptor_of(buffer, Some(at + 1).filter(|&next| next < count));
+            arena.write(table_addr.checked_add(desc_offset(at))?, descriptor.as_bytes()).ok()?;
+        }
+        let head = self.free.pop()?;
+        let table = Descriptor {
             addr: table_addr.into(),
-            len: len.into(),
+            len: (u32::from(count) * DESC_SIZE_BYTES as u32).into(),
             flags: DESC_F_INDIRECT.into(),
             next: 0.into(),
         };
-        self.words.set_descriptor(index, descriptor);
-        self.make_available(vec![index])
+        self.words.set_descriptor(head, table);
+        self.make_available(head, 1)
     }
 
-    fn make_available(&mut self, chain: Vec<u16>) -> Option<u16> {
-        let head = *chain.first()?;
-        *self.chains.get_mut(usize::from(head))? = chain;
+    fn make_available(&mut self, head: u16, descriptors: usize) -> Option<u16> {
+        *self.lengths.get_mut(usize::from(head))? = u16::try_from(descriptors).ok()?;
+        self.in_flight += 1;
         self.words.set_avail_entry(self.next_avail, head);
         self.next_avail = self.next_avail.wrapping_add(1);
         Some(head)
@@ -257,10 +263,14 @@ impl DriverRing {
         self.next_used = self.next_used.wrapping_add(1);
         let not_in_flight = DeviceFault::NotInFlight(id);
         let head = u16::try_from(id).map_err(|_| not_in_flight)?;
-        let chain =
-            self.chains.get_mut(usize::from(head)).filter(|chain| !chain.is_empty()).ok_or(not_in_flight)?;
-        // Reversed, so that a lone requester gets the same descriptors in the same order again, and they stay in its cache.
-        self.free.extend(std::mem::take(chain).into_iter().rev());
+        let length = self.lengths.get_mut(usize::from(head)).filter(|length| **length != 0);
+        let descriptors = std::mem::take(length.ok_or(not_in_flight)?);
+        self.in_flight -= 1;
+        let mut index = head;
+        for _ in 0..descriptors {
+            self.free.push(index);
+            index = self.next.get(usize::from(index)).copied().unwrap_or(index);
+        }
         Ok(Some(Used { head, len }))
     }
 

@@ -120,6 +120,12 @@ impl Chain {
         Ok(byte)
     }
 
+    /// Where the last buffer was found.
+    #[inline(always)]
+    pub(super) fn hint(&self) -> Hint {
+        self.hint
+    }
+
     /// Forgets everything.
     #[inline(always)]
     pub(super) fn clear(&mut self) {

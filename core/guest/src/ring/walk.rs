@@ -30,7 +30,7 @@ pub(super) fn walk(
             if !indirect || descriptor.has(DESC_F_NEXT) {
                 return Err(RingFault::BadIndirect);
             }
-            return Table::find(map, descriptor.addr.get(), descriptor.len.get())?.walk(map, chain);
+            return Table::find(map, &descriptor, chain.hint())?.walk(map, chain);
         }
         let mut len = descriptor.len.get();
         if seeded::is(Bug::SecondRead) {
@@ -56,11 +56,11 @@ struct Table {
 
 impl Table {
     #[inline(always)]
-    fn find(map: &MemoryMap, guest_addr: u64, len: u32) -> Result<Self, RingFault> {
+    fn find(map: &MemoryMap, descriptor: &Descriptor, mut hint: Hint) -> Result<Self, RingFault> {
+        let (guest_addr, len) = (descriptor.addr.get(), descriptor.len.get());
         if len == 0 || !u64::from(len).is_multiple_of(DESC_SIZE_BYTES) {
             return Err(RingFault::BadIndirect);
         }
-        let mut hint = Hint::default();
         let host = map.segment(guest_addr, len, &mut hint).map(|segment| segment.host().cast::<u64>());
         Ok(Self {
             guest_addr,

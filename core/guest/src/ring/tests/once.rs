@@ -56,6 +56,8 @@ enum Step {
     Pop,
     /// Returns one of those that are out.
     Return(usize),
+    /// Puts one of those back.
+    PutBack(usize),
     Publish,
     /// Stops the ring and starts its successor.
     Restart,
@@ -66,6 +68,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::Send),
         4 => Just(Step::Pop),
         4 => any::<usize>().prop_map(Step::Return),
+        1 => any::<usize>().prop_map(Step::PutBack),
         2 => Just(Step::Publish),
         1 => Just(Step::Restart),
     ];
@@ -80,10 +83,12 @@ fn check_i2(steps: &[Step]) -> Result<(), TestCaseError> {
         match step {
             Step::Send => sent += u32::from(bench.driver.add(&[reads(DATA, 64), writes(DATA, 1)]).is_some()),
             Step::Pop => out.extend(bench.pop().unwrap()),
-            Step::Return(_) if out.is_empty() => {}
+            Step::Return(_) | Step::PutBack(_) if out.is_empty() => {}
+            Step::PutBack(which) => bench.ring.put_back(out.swap_remove(which % out.len())),
             Step::Return(which) => bench.ring.push_used(out.swap_remove(which % out.len()), 0),
             Step::Publish => bench.ring.publish(),
-            Step::Restart if !out.is_empty() => {}
+            // Without an in-flight region a ring is stopped when nothing is out.
+            Step::Restart if !out.is_empty() || bench.ring.resubmits() > 0 => {}
             Step::Restart => {
                 bench.ring.publish();
                 let setup = crate::RingSetup { base: bench.ring.next_avail(), ..bench.driver.setup() };

@@ -204,3 +204,42 @@ fn a_ring_that_is_set_up_wrongly_is_refused() {
     misaligned(crate::RingSetup { avail_user_addr: good.avail_user_addr + 1, ..good });
     misaligned(crate::RingSetup { used_user_addr: good.used_user_addr + 2, ..good });
 }
+
+#[test]
+fn a_chain_that_was_put_back_comes_again_before_anything_new() {
+    let mut bench = Bench::new(8, ALL);
+    let ids: Vec<u16> = (0..3).map(|n| bench.driver.add(&[reads(DATA + n * 64, 64)]).unwrap()).collect();
+    let _ = bench.driver.publish();
+    let (first, second) = (bench.popped(), bench.popped());
+    bench.ring.put_back(first);
+    assert_eq!((bench.ring.out(), bench.ring.resubmits(), bench.ring.pending()), (1, 1, 2));
+    assert!(bench.ring.arm(), "what was put back is work");
+    let again = bench.popped();
+    assert_eq!((again.index(), bench.buffers()), (ids[0], vec![reads(DATA, 64)]));
+    let third = bench.popped();
+    assert_eq!((third.index(), bench.ring.next_avail()), (ids[2], 3));
+    [third, again, second].into_iter().for_each(|head| bench.ring.push_used(head, 0));
+    bench.ring.publish();
+    assert_eq!(std::iter::from_fn(|| bench.driver.poll().unwrap()).count(), 3);
+}
+
+#[test]
+fn a_ring_is_found_again_in_another_map() {
+    let mut bench = Bench::new(8, ALL);
+    let same = bench.arena.map().regions()[0].clone();
+    let mapped_again = crate::FileRegion::map(
+        bench.arena.file().unwrap().try_clone_to_owned().unwrap(),
+        0,
+        bench.arena.size_bytes(),
+    );
+    let other = MapRegion { file: Arc::new(mapped_again.unwrap()), ..same };
+    let map = MemoryMap::new(vec![other]).unwrap();
+    bench.ring.relocate(&map).unwrap();
+    assert!(matches!(bench.ring.relocate(&crate::fixture::map_of(&[])), Err(GuestError::RingOutside { .. })));
+    bench.driver.add(&[reads(DATA, 64)]).unwrap();
+    let _ = bench.driver.publish();
+    let head = bench.ring.pop(&map, &mut bench.chain).unwrap().unwrap();
+    bench.ring.push_used(head, 0);
+    bench.ring.publish();
+    assert!(bench.driver.poll().unwrap().is_some());
+}
