@@ -13,12 +13,14 @@
 //! so that a channel's commands can be ended by deleting it, unnoticed by the neighbours who share the completion queue.
 //!
 //! Two devices are simple enough to live beside the seam: [`NullQueue`] does nothing and costs what the way to a device
-//! costs, [`RamQueue`] is a disk in memory. Both end a command where it is submitted.
+//! costs, [`RamQueue`] is a disk in memory. Both end a command where it is submitted. [`FaultyQueue`] makes any of them late,
+//! out of order, failing or stuck, for tests.
 //!
 //! What does not live here: any driver, any virtqueue, any policy. The trait is generic on the hot path, never `dyn`.
 
 mod command;
 mod ended;
+mod faulty;
 mod limits;
 mod null;
 mod queue;
@@ -27,6 +29,7 @@ pub mod split;
 
 pub use command::{Command, Completion, Operation, Status, Tag};
 pub use ended::LocalLane;
+pub use faulty::{FaultPlan, FaultyQueue};
 pub use limits::{Addressing, Limits};
 pub use null::NullQueue;
 pub use queue::{BlockQueue, LaneId, SubmitError};

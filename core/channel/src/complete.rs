@@ -135,7 +135,8 @@ fn count(counters: &ChannelCounters, request: &Request, now_ns: u64) {
             counters.write_bytes.add(bytes);
         }
         Kind::Flush => counters.flushes.add(1),
-        Kind::Trim => counters.trims.add(1),
+        Kind::Discard => counters.discards.add(1),
+        Kind::WriteZeroes => counters.write_zeroes.add(1),
         Kind::Other => counters.others.add(1),
     }
     match request.outcome {

@@ -83,8 +83,10 @@ counters! {
         write_bytes,
         /// Flush requests returned to the guest.
         flushes,
-        /// Discard and write-zeroes requests returned to the guest.
-        trims,
+        /// Discard requests returned to the guest.
+        discards,
+        /// Write-zeroes requests returned to the guest.
+        write_zeroes,
         /// Other requests returned to the guest: identity, and what we do not know.
         others,
         /// Requests returned with an I/O error.

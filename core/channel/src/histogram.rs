@@ -90,6 +90,17 @@ impl HistogramSnapshot {
         Self { counts: (0..len).map(|index| of(self, index) + of(other, index)).collect() }
     }
 
+    /// The mean, in nanoseconds, to a sixteenth: each duration counts as the middle of its bucket. 0 when nothing was counted.
+    #[must_use]
+    pub fn mean_ns(&self) -> u64 {
+        let middle = |bucket: usize| {
+            let below = bucket.checked_sub(1).map_or(0, |before| upper_edge(before) + 1);
+            u128::from(below.midpoint(upper_edge(bucket)))
+        };
+        let sum: u128 = self.counts.iter().enumerate().map(|(bucket, &count)| middle(bucket) * u128::from(count)).sum();
+        u64::try_from(sum / u128::from(self.count().max(1))).unwrap_or(u64::MAX)
+    }
+
     /// A duration, in nanoseconds, that `per_mille` thousandths of all stay within, to an eighth; `None` when nothing was
     /// counted.
     #[must_use]
@@ -132,6 +143,7 @@ mod tests {
         assert_eq!(snapshot.count(), 1000);
         let median = snapshot.quantile_ns(500).unwrap();
         assert!((500_000..=570_000).contains(&median), "{median}");
+        assert!((470_000..=530_000).contains(&snapshot.mean_ns()), "{}", snapshot.mean_ns());
         assert!(snapshot.quantile_ns(1000).unwrap() >= 1_000_000);
         assert_eq!(snapshot.since(&snapshot).quantile_ns(500), None);
         assert_eq!(snapshot.plus(&snapshot).count(), 2000);

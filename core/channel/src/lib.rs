@@ -23,6 +23,8 @@
 //! Whatever a guest does wrong costs its own channel only: a request that makes no sense is answered with an error, a ring
 //! that breaks the rules [quarantines](Fault) the channel, which then touches memory no more.
 //!
+//! [`driver`] is the guest's end, for load generators and tests.
+//!
 //! What does not live here: vhost-user, NVMe, threads, policy. Flushes are merged across channels by the sidecore; a channel
 //! only collects [those that wait](BlockChannel::flush_waits).
 #![forbid(unsafe_code)]
@@ -34,6 +36,7 @@ mod control;
 mod counters;
 mod desk;
 mod doze;
+pub mod driver;
 mod error;
 mod extent;
 mod fault;

@@ -116,6 +116,10 @@ impl BlockChannel {
         for _ in 0..takes {
             self.take_request(index, map, now_ns, queue)?;
             *left -= 1;
+            // A request that is not wholly submitted holds up those behind it.
+            if self.desks.current.is_some() {
+                return Err(Stop::Starved);
+            }
         }
         Ok(())
     }
@@ -216,7 +220,8 @@ impl BlockChannel {
                     Err(Outcome::Done)
                 }
                 Some(request_type @ (RequestType::Discard | RequestType::WriteZeroes)) => {
-                    request.kind = Kind::Trim;
+                    request.kind =
+                        if request_type == RequestType::Discard { Kind::Discard } else { Kind::WriteZeroes };
                     let list_bytes = desk.chain.readable_bytes() as usize;
                     let list = self.list.get_mut(..list_bytes);
                     let read =

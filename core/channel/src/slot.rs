@@ -16,7 +16,8 @@ pub(crate) enum Kind {
     Read,
     Write,
     Flush,
-    Trim,
+    Discard,
+    WriteZeroes,
     Other,
 }
 

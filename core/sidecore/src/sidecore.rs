@@ -192,6 +192,11 @@ impl<Q: BlockQueue> Sidecore<Q> {
         self.shut_down && self.outbox.is_empty()
     }
 
+    /// Lets `look` see a device's queue between two breaths.
+    pub fn with_queue<T>(&mut self, device: DeviceSlot, look: impl FnOnce(&mut Q) -> T) -> Option<T> {
+        self.devices.get_mut(usize::from(device.0))?.as_mut().map(|device| look(&mut *device.queue))
+    }
+
     /// What it has done so far.
     #[must_use]
     pub fn counters(&self) -> &SidecoreCounters {

@@ -1,0 +1,11 @@
+//! The data path as a whole, stepped by hand: a sidecore, a RAM disk that misbehaves as told, and guests that do.
+
+mod allocation;
+mod data;
+mod fairness;
+mod flush;
+mod hostile;
+mod orders;
+mod thread;
+mod wakeup;
+mod world;
