@@ -17,7 +17,7 @@ pub struct DeviceSpec {
     pub size_bytes: u64,
     /// Backing file, made sparse if absent; memory when `None`.
     pub file: Option<PathBuf>,
-    /// Bytes of a block, 512 or 4096.
+    /// Bytes of a block, 512 or 4096. Format changes it for as long as the device exists; a file does not remember.
     pub lba_bytes: u32,
     /// Namespaces, which share the capacity equally.
     pub namespaces: u32,

@@ -67,6 +67,12 @@ impl Wake {
         }
     }
 
+    /// The calling thread is the one that sleeps: whoever rings wakes it.
+    fn sleeps_here(&self) {
+        let mut sleeper = self.sleeper.lock().unwrap_or_else(PoisonError::into_inner);
+        *sleeper = Some(thread::current());
+    }
+
     /// Sleeps until rung, unless `has_work`, asked after everybody can see that we are about to, says that there is some.
     fn sleep(&self, limit: Duration, has_work: impl FnOnce() -> bool) {
         self.asleep.store(true, Ordering::Relaxed);
@@ -124,14 +130,12 @@ impl SimThread {
         let thread = thread::Builder::new()
             .name(format!("{}-device", device.name).chars().take(15).collect())
             .spawn(move || run(&running, &stopped))?;
-        let mut sleeper = device.wake.sleeper.lock().unwrap_or_else(PoisonError::into_inner);
-        *sleeper = Some(thread.thread().clone());
-        drop(sleeper);
         Ok(Self { device, stop, thread: Some(thread) })
     }
 }
 
 fn run(device: &Device, stop: &AtomicBool) {
+    device.wake.sleeps_here();
     let mut idle_turns = 0;
     while !stop.load(Ordering::Relaxed) {
         while device.is_wanted() {

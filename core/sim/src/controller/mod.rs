@@ -159,7 +159,10 @@ pub(crate) struct Controller {
     logs: Logs,
     rng: Rng,
     clock: Clock,
+    /// Scratch: where the command that is being carried out moves its data.
     runs: Vec<Run>,
+    /// Some completion queue has news.
+    news: bool,
 }
 
 impl Controller {
@@ -197,6 +200,7 @@ impl Controller {
             rng: Rng::new(spec.seed.unwrap_or(0)),
             clock: Clock::Virtual(0),
             runs: Vec::with_capacity(256),
+            news: false,
             spec,
         }
     }
@@ -524,7 +528,10 @@ impl Controller {
         let entry = CompletionEntry::new(cid, sq_id, head, outcome.status, false).with_result(outcome.dw0);
         let posted = self.cq(cq_id).map(|cq| cq.post(dma, entry));
         match posted {
-            Some(Ok(())) => self.counters.completions += 1,
+            Some(Ok(())) => {
+                self.counters.completions += 1;
+                self.news = true;
+            }
             Some(Err(DmaRefused)) => self.fatal(),
             None => {}
         }
@@ -532,6 +539,9 @@ impl Controller {
 
     /// Signals the vectors of the completion queues that have news.
     fn signal(&mut self) {
+        if !std::mem::take(&mut self.news) {
+            return;
+        }
         let vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
         for cq in self.cqs.iter_mut().flatten().filter(|cq| cq.news) {
             cq.news = false;

@@ -2,13 +2,17 @@
 
 use vfiomux_hw::Bar;
 use vfiomux_spec::nvme::register::{
-    self, CAP, CC, CSTS, Cap, Cc, Csts, GONE, NSSR, VS, Version, completion_doorbell, submission_doorbell,
+    self, CAP, CC, CRTO, CSTS, Cap, Cc, Crto, Csts, GONE, NSSR, VS, Version, completion_doorbell,
+    submission_doorbell,
 };
 
 use crate::DeviceSpec;
 
 /// The version of NVMe that the controller claims: 2.0.
 pub(super) const VERSION: Version = Version::new().with_major(2);
+
+/// How long a driver must wait for `CSTS.RDY`, in units of 500 ms.
+const READY_TIMEOUT: u8 = 20;
 
 pub(crate) struct Registers {
     bar: Bar,
@@ -27,14 +31,16 @@ impl Registers {
         let cap = Cap::new()
             .with_mqes(u16::try_from(spec.queue_entries - 1).unwrap_or(u16::MAX))
             .with_cqr(true)
-            .with_to(20)
+            .with_to(READY_TIMEOUT)
             .with_dstrd(spec.dstrd)
             .with_nssrs(true)
             .with_css(register::CSS_NVM)
             .with_mpsmin(0)
-            .with_mpsmax(4);
+            .with_mpsmax(4)
+            .with_crms(1);
         self.write64(CAP, cap.into_bits());
         self.write32(VS, VERSION.into_bits());
+        self.write32(CRTO, Crto::new().with_crwmt(READY_TIMEOUT.into()).into_bits());
     }
 
     /// The host's view of a function that has left: every register reads the same, whatever was written.

@@ -72,3 +72,6 @@ fn inside(offset: u64, len: u64, size: u64) -> io::Result<()> {
         _ => Err(io::Error::from(io::ErrorKind::InvalidInput)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,3 +46,6 @@ fn push(runs: &mut Vec<Run>, iova: u64, len: u64) {
         _ => runs.push(Run { iova, len }),
     }
 }
+
+#[cfg(test)]
+mod tests;
