@@ -7,6 +7,7 @@
 //!   Arena ── file() ──► front-end ──► back-end        add, publish ─► kick?  ─►  back-end
 //!     └─ write, read: the data of requests            poll ◄─ call           ◄──┘
 //! ```
+#![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_lossless)]
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use vfiomux_spec::virtio::features::{RING_EVENT_IDX, RING_INDIRECT_DESC};
 use vfiomux_spec::virtio::split::{
-    DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE_BYTES, Descriptor, USED_ALIGN_BYTES,
-    avail_ring_size_bytes, desc_offset, desc_table_size_bytes, used_ring_size_bytes,
+    DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, Descriptor, USED_ALIGN_BYTES, avail_ring_size_bytes,
+    desc_offset, desc_table_size_bytes, used_ring_size_bytes,
 };
 use zerocopy::IntoBytes;
 
@@ -220,10 +221,11 @@ impl DriverRing {
             let descriptor = descriptor_of(buffer, Some(at + 1).filter(|&next| next < count));
             arena.write(table_addr.checked_add(desc_offset(at))?, descriptor.as_bytes()).ok()?;
         }
+        let size_bytes = u32::try_from(desc_table_size_bytes(count)).ok()?;
         let head = self.free.pop()?;
         let table = Descriptor {
             addr: table_addr.into(),
-            len: (u32::from(count) * DESC_SIZE_BYTES as u32).into(),
+            len: size_bytes.into(),
             flags: DESC_F_INDIRECT.into(),
             next: 0.into(),
         };

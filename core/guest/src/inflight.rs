@@ -15,6 +15,7 @@
 //! A successor that finds `used_idx` behind the ring's `used.idx` knows that the last batch was returned but perhaps not yet
 //! marked so, and its list says which heads it had (vhost-user: Inflight I/O tracking, split virtqueue).
 #![expect(unsafe_code, reason = "a region shared with the front-end is reached through checked pointers")]
+#![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_lossless)]
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;

@@ -8,6 +8,9 @@ use rustix::io::Errno;
 use crate::GuestError;
 
 /// Wakes the guest: our end of what a front-end passed with SET_VRING_CALL.
+///
+/// The front-end holds the same open file, so it can make it block again and then fill it. A thread that is caught so comes
+/// free when anybody reads from a duplicate: whoever supervises sidecores keeps one.
 #[derive(Debug)]
 pub struct Call(OwnedFd);
 

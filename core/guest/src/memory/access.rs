@@ -1,5 +1,6 @@
 //! Touching memory that somebody else writes meanwhile.
 #![expect(unsafe_code, reason = "the few primitives through which guest memory is read and written")]
+#![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_lossless)]
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 

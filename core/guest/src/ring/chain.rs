@@ -1,4 +1,5 @@
 //! One request's memory, as a list of segments.
+#![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_lossless)]
 
 use vfiomux_hw::Segment;
 
@@ -87,7 +88,7 @@ impl Chain {
         while !rest.is_empty() {
             let first = self.segments.get_mut(self.start..self.middle).and_then(<[Segment]>::first_mut);
             let first = first.ok_or(RingFault::TooShort)?;
-            let len = rest.len().min(first.len() as usize) as u32;
+            let len = first.len().min(u32::try_from(rest.len()).unwrap_or(u32::MAX));
             let (piece, after) = rest.split_at_mut(len as usize);
             map.copy_from(first, piece, &mut self.hint).map_err(|_| RingFault::OutsideMemory)?;
             if len == first.len() {

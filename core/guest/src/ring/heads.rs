@@ -1,4 +1,5 @@
 //! Who holds which chain.
+#![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_lossless)]
 
 /// A chain that a ring gave out and wants back: by [`push_used`](super::SplitRing::push_used), once.
 ///

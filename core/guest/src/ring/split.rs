@@ -1,4 +1,5 @@
 //! The split virtqueue (virtio 1.3 2.7), device side.
+#![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_lossless)]
 
 use std::collections::VecDeque;
 
@@ -88,9 +89,8 @@ impl SplitRing {
         };
         if let Some(inflight) = &mut ring.inflight {
             ring.resubmit = inflight.recover(ring.words.size(), used)?.into();
-            // Every chain taken is in the used ring or still in flight, so their number says how far we had come. At most
-            // `size` are in flight, and a size fits 16 bits.
-            ring.next_avail = used.wrapping_add(ring.resubmit.len() as u16);
+            // Every chain taken is in the used ring or still in flight, so their number says how far we had come.
+            ring.next_avail = used.wrapping_add(ring.resubmits());
             ring.avail_index = ring.next_avail;
         }
         // Room for all that can be put back, so that the data path need not make any.
@@ -117,7 +117,7 @@ impl SplitRing {
             self.avail_index = self.words.their_index();
         }
         // Both are at most the ring's size, unless the guest's index is wrong, of which `pop` tells.
-        self.avail_index.wrapping_sub(self.next_avail).saturating_add(self.resubmit.len() as u16)
+        self.avail_index.wrapping_sub(self.next_avail).saturating_add(self.resubmits())
     }
 
     /// Takes the next chain: its memory into `chain`, and the head with which it is returned.
@@ -178,7 +178,7 @@ impl SplitRing {
     #[must_use]
     pub fn resubmits(&self) -> u16 {
         // At most one for each of the ring's heads, whose number fits 16 bits.
-        self.resubmit.len() as u16
+        u16::try_from(self.resubmit.len()).unwrap_or(u16::MAX)
     }
 
     /// Returns a chain of which `len` bytes were written. The guest sees it after [`Self::publish`].

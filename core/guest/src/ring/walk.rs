@@ -1,5 +1,6 @@
 //! Following a descriptor chain, each field read once.
 #![expect(unsafe_code, reason = "an indirect table is read where it lies, after its bounds were checked")]
+#![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_lossless)]
 
 use std::ptr::NonNull;
 
@@ -50,7 +51,7 @@ struct Table {
     guest_addr: u64,
     /// Where it is when it lies in one region, aligned to words: as every known driver lays it.
     host: Option<NonNull<u64>>,
-    descriptors: u32,
+    descriptors: u64,
     hint: Hint,
 }
 
@@ -65,7 +66,7 @@ impl Table {
         Ok(Self {
             guest_addr,
             host: host.filter(|host| host.is_aligned()),
-            descriptors: len / DESC_SIZE_BYTES as u32,
+            descriptors: u64::from(len) / DESC_SIZE_BYTES,
             hint,
         })
     }
@@ -89,7 +90,7 @@ impl Table {
 
     #[inline(always)]
     fn read(&mut self, map: &MemoryMap, index: u16) -> Result<Descriptor, RingFault> {
-        if u32::from(index) >= self.descriptors {
+        if u64::from(index) >= self.descriptors {
             return Err(RingFault::DescriptorIndex);
         }
         match self.host {

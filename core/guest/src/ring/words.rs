@@ -3,6 +3,7 @@
     unsafe_code,
     reason = "a ring's words are reached through pointers that were checked once, at start"
 )]
+#![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_lossless)]
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -10,10 +11,10 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{Ordering, fence};
 
 use vfiomux_spec::virtio::split::{
-    AVAIL_ALIGN_BYTES, AVAIL_ENTRY_SIZE_BYTES, AVAIL_F_NO_INTERRUPT, DESC_ALIGN_BYTES, DESC_SIZE_BYTES,
-    Descriptor, ENTRIES_OFFSET, FLAGS_OFFSET, IDX_OFFSET, USED_ALIGN_BYTES, USED_ENTRY_SIZE_BYTES,
-    USED_F_NO_NOTIFY, avail_event_offset, avail_ring_size_bytes, desc_table_size_bytes, is_queue_size,
-    used_event_offset, used_ring_size_bytes,
+    AVAIL_ALIGN_BYTES, AVAIL_F_NO_INTERRUPT, DESC_ALIGN_BYTES, Descriptor, FLAGS_OFFSET, IDX_OFFSET,
+    USED_ALIGN_BYTES, USED_F_NO_NOTIFY, avail_entry_offset, avail_event_offset, avail_ring_size_bytes,
+    desc_offset, desc_table_size_bytes, is_queue_size, used_entry_offset, used_event_offset,
+    used_ring_size_bytes,
 };
 
 use super::event::Words;
@@ -63,36 +64,25 @@ impl RingWords {
         self.size
     }
 
-    #[inline(always)]
-    fn slot(&self, index: u16) -> usize {
-        usize::from(index & self.size.wrapping_sub(1))
-    }
-
-    /// Where the descriptor is.
+    /// Where descriptor `index`, reduced to the table, is.
     #[inline(always)]
     fn descriptor_word(&self, index: u16) -> NonNull<u64> {
-        // SAFETY: a slot lies in the table, which `resolve` found whole and aligned to 16.
-        unsafe { self.desc.add(DESC_SIZE_BYTES as usize * self.slot(index)).cast() }
+        // SAFETY: a descriptor below `size` lies in the table, which `resolve` found whole and aligned to 16.
+        unsafe { at(self.desc, desc_offset(index & self.size.wrapping_sub(1))) }
     }
 
     /// Where the available entry is that the free-running index names.
     #[inline(always)]
     fn avail_word(&self, index: u16) -> NonNull<u16> {
-        // SAFETY: a slot lies in the available ring, which `resolve` found whole and aligned to 2.
-        unsafe {
-            self.avail
-                .add(ENTRIES_OFFSET as usize + AVAIL_ENTRY_SIZE_BYTES as usize * self.slot(index))
-                .cast()
-        }
+        // SAFETY: every entry lies in the available ring, which `resolve` found whole and aligned to 2.
+        unsafe { at(self.avail, avail_entry_offset(index, self.size)) }
     }
 
     /// Where the used entry is that the free-running index names.
     #[inline(always)]
     fn used_words(&self, index: u16) -> NonNull<u32> {
-        // SAFETY: a slot lies in the used ring, which `resolve` found whole and aligned to 4.
-        unsafe {
-            self.used.add(ENTRIES_OFFSET as usize + USED_ENTRY_SIZE_BYTES as usize * self.slot(index)).cast()
-        }
+        // SAFETY: every entry lies in the used ring, which `resolve` found whole and aligned to 4.
+        unsafe { at(self.used, used_entry_offset(index, self.size)) }
     }
 
     /// The head that the free-running index names.
@@ -129,14 +119,31 @@ impl RingWords {
     #[inline(always)]
     fn load_word(&self, ring: NonNull<u8>, offset: u64, ordering: Ordering) -> u16 {
         // SAFETY: `resolve` found both rings whole and aligned, and every offset used here lies inside them.
-        u16::from_le(unsafe { load(ring.add(offset as usize).cast().as_ptr(), ordering) })
+        u16::from_le(unsafe { load(at(ring, offset).as_ptr(), ordering) })
     }
 
     /// Writes a 16-bit word of the available or the used ring.
     #[inline(always)]
     fn store_word(&self, ring: NonNull<u8>, offset: u64, value: u16, ordering: Ordering) {
         // SAFETY: as in `load_word`.
-        unsafe { store(ring.add(offset as usize).cast().as_ptr(), value.to_le(), ordering) }
+        unsafe { store(at(ring, offset).as_ptr(), value.to_le(), ordering) }
+    }
+}
+
+/// What lies `offset` bytes into a part of a ring.
+///
+/// # Safety
+///
+/// The offset lies inside the part.
+#[inline(always)]
+unsafe fn at<T>(part: NonNull<u8>, offset: u64) -> NonNull<T> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a ring lies in a mapping of ours, whose offsets fit a pointer"
+    )]
+    // SAFETY: the caller's promise.
+    unsafe {
+        part.add(offset as usize).cast()
     }
 }
 
