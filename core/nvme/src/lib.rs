@@ -21,7 +21,7 @@
 
 mod admin;
 pub mod clock;
-pub mod controller;
+mod controller;
 mod error;
 mod lane;
 mod link;

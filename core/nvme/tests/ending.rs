@@ -140,6 +140,18 @@ fn after_a_halt_nothing_moves() {
 }
 
 #[test]
+fn what_a_halt_ended_can_be_deleted_and_is_not_made_anew() {
+    let mut rig = Rig::new(spec());
+    let (queue, lane) = rig.queue(8);
+    let (kept, _) = rig.queue(4);
+    rig.controller.halt().unwrap();
+    rig.controller.delete_lane(lane).unwrap();
+    rig.controller.delete_queue(queue.id()).unwrap();
+    let lost: Vec<_> = rig.controller.restart().unwrap().queues.iter().map(|lost| lost.id).collect();
+    assert_eq!(lost, [kept.id()]);
+}
+
+#[test]
 fn a_namespace_that_changed_is_told_of_and_found() {
     let mut rig = Rig::new(spec());
     assert_eq!(rig.controller.poll_events().unwrap(), []);

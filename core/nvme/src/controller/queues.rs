@@ -7,7 +7,7 @@ use vfiomux_block::LaneId;
 use vfiomux_spec::nvme::command::ABORT_NOT_ABORTED;
 use vfiomux_spec::nvme::{Status, SubmissionEntry};
 
-use super::Controller;
+use super::{Controller, State};
 use crate::lane::LaneShape;
 use crate::namespace::PAGE_BYTES;
 use crate::pointer::Form;
@@ -140,6 +140,11 @@ impl Controller {
         if !self.queues.lanes.contains_key(&lane.0) {
             return Err(self.no_such("submission", lane.0));
         }
+        if self.state == State::Halted {
+            // All lanes went with the halt, which was the barrier.
+            self.queues.lanes.remove(&lane.0);
+            return Ok(());
+        }
         match self.execute(NAME, SubmissionEntry::delete_io_sq(lane.0), timeout)? {
             Ok(_) => {}
             // The controller knows no such queue: then nothing of it is in flight either.
@@ -161,7 +166,9 @@ impl Controller {
         if lanes > 0 {
             return Err(NvmeError::QueueInUse { controller: self.name(), id: queue.0, lanes });
         }
-        self.command("Delete I/O Completion Queue", SubmissionEntry::delete_io_cq(queue.0))?;
+        if self.state != State::Halted {
+            self.command("Delete I/O Completion Queue", SubmissionEntry::delete_io_cq(queue.0))?;
+        }
         self.queues.queues.remove(&queue.0);
         Ok(())
     }
