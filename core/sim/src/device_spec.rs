@@ -135,9 +135,6 @@ impl FromStr for DeviceSpec {
 impl DeviceSpec {
     fn set(&mut self, key: &str, value: &str) -> Result<(), SimError> {
         let bad = |expected| SimError::BadValue { key: key.to_owned(), value: value.to_owned(), expected };
-        let number = |low: u64, high: u64, expected| {
-            value.parse().ok().filter(|n| (low..=high).contains(n)).ok_or_else(|| bad(expected))
-        };
         let switch = || match value {
             "on" => Ok(true),
             "off" => Ok(false),
@@ -147,21 +144,34 @@ impl DeviceSpec {
             "size" => self.size_bytes = parse_size(value).ok_or_else(|| bad("a size like 512M or 4G"))?,
             "file" if value.is_empty() => return Err(bad("a path")),
             "file" => self.file = Some(PathBuf::from(value)),
-            "lba" => self.lba_bytes = number(512, 4096, "512 or 4096")? as u32,
-            "namespaces" => self.namespaces = number(1, 1024, "a number from 1 to 1024")? as u32,
-            "mdts" => self.mdts = number(0, 16, "a number from 0 to 16; 0 is no limit")? as u8,
-            "queues" => self.queues = number(1, 4096, "a number from 1 to 4096")? as u16,
-            "entries" => self.queue_entries = number(2, 65536, "a number from 2 to 65536")? as u32,
-            "vectors" => self.vectors = number(0, 2048, "a number from 0 to 2048")? as u16,
+            "lba" => self.lba_bytes = within(value, 512, 4096).ok_or_else(|| bad("512 or 4096"))?,
+            "namespaces" => {
+                self.namespaces = within(value, 1, 1024).ok_or_else(|| bad("a number from 1 to 1024"))?
+            }
+            "mdts" => {
+                self.mdts = within(value, 0, 16).ok_or_else(|| bad("a number from 0 to 16; 0 is no limit"))?
+            }
+            "queues" => self.queues = within(value, 1, 4096).ok_or_else(|| bad("a number from 1 to 4096"))?,
+            "entries" => {
+                self.queue_entries = within(value, 2, 65536).ok_or_else(|| bad("a number from 2 to 65536"))?
+            }
+            "vectors" => {
+                self.vectors = within(value, 0, 2048).ok_or_else(|| bad("a number from 0 to 2048"))?
+            }
             "sgl" => self.sgl = switch()?,
             "cache" => self.cache = switch()?,
             "zeroes" => self.deallocate_zeroes = switch()?,
             "sanitize" => self.sanitize = switch()?,
             "format" => self.format = switch()?,
-            "dstrd" => self.dstrd = number(0, 10, "a number from 0 to 10")? as u8,
-            "iommu-bits" => self.iommu.address_bits = number(33, 57, "a number from 33 to 57")? as u8,
-            "service-ns" => self.service_ns = number(0, u64::MAX, "a number of nanoseconds")?,
-            "seed" => self.seed = Some(number(0, u64::MAX, "a number")?),
+            "dstrd" => self.dstrd = within(value, 0, 10).ok_or_else(|| bad("a number from 0 to 10"))?,
+            "iommu-bits" => {
+                self.iommu.address_bits =
+                    within(value, 33, 57).ok_or_else(|| bad("a number from 33 to 57"))?
+            }
+            "service-ns" => {
+                self.service_ns = within(value, 0, u64::MAX).ok_or_else(|| bad("a number of nanoseconds"))?
+            }
+            "seed" => self.seed = Some(within(value, 0, u64::MAX).ok_or_else(|| bad("a number"))?),
             "serial" => self.serial = Some(value.to_owned()),
             "run" => {
                 self.run = match value {
@@ -211,6 +221,11 @@ impl DeviceSpec {
     pub(crate) fn namespace_bytes(&self) -> u64 {
         self.size_bytes / u64::from(self.namespaces.max(1)) / 4096 * 4096
     }
+}
+
+/// A number from `low` to `high`.
+fn within<T: FromStr + PartialOrd>(text: &str, low: T, high: T) -> Option<T> {
+    text.parse().ok().filter(|number| (low..=high).contains(number))
 }
 
 fn parse_size(text: &str) -> Option<u64> {

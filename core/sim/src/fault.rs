@@ -142,8 +142,8 @@ impl FaultPlan {
         let (rates, rng) = self.chance.as_mut().filter(|_| sq_id != 0)?;
         let internal = vfiomux_spec::nvme::Status::INTERNAL_ERROR.field();
         let delay_ns = 1 + rng.below(1_000_000);
-        let hold = 1 + rng.index(16) as u32;
-        let mask = 1u16 << rng.index(16);
+        let hold = 1 + u32::from(rng.nibble());
+        let mask = 1u16 << rng.nibble();
         let choices = [
             (rates.delay_ppm, Action::DelayNs(delay_ns)),
             (rates.hold_back_ppm, Action::HoldBack(hold)),

@@ -25,6 +25,8 @@
 //! What does not live here: any driver, and anything that only a test of one crate needs. Nothing in a driver, a channel or a
 //! sidecore knows that this crate exists.
 
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_lossless))]
+
 mod controller;
 mod device;
 mod device_spec;

@@ -22,9 +22,9 @@ impl Rng {
         u64::try_from((u128::from(self.next()) * u128::from(limit)) >> 64).unwrap_or(0)
     }
 
-    /// An index into something of `len` items; 0 when it is empty.
-    pub(crate) fn index(&mut self, len: usize) -> usize {
-        usize::try_from(self.below(len as u64)).unwrap_or(0)
+    /// A number below 16.
+    pub(crate) fn nibble(&mut self) -> u8 {
+        self.next().to_le_bytes()[7] & 15
     }
 
     pub(crate) fn coin(&mut self) -> bool {

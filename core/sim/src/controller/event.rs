@@ -12,7 +12,7 @@ use super::{Controller, Outcome};
 use crate::iommu::Dma;
 
 /// Requests that may be outstanding.
-pub(super) const REQUESTS_MAX: usize = 4;
+pub(super) const REQUESTS_MAX: u8 = 4;
 /// Events that wait for a request; more are lost, as in a real controller.
 const EVENTS_MAX: usize = 64;
 
@@ -27,7 +27,7 @@ pub(super) struct Events {
 impl Events {
     /// A request waits for an event.
     pub(super) fn wait(&mut self, cid: u16) -> Result<(), Status> {
-        if self.waiting.len() == REQUESTS_MAX {
+        if self.waiting.len() == usize::from(REQUESTS_MAX) {
             return Err(Status::ASYNC_EVENT_LIMIT);
         }
         self.waiting.push_back(cid);

@@ -58,11 +58,11 @@ impl Controller {
         id.cntrltype = 1;
         id.oacs = Oacs::new().with_format(spec.format).into_bits().into();
         id.acl = 3;
-        id.aerl = event::REQUESTS_MAX as u8 - 1;
+        id.aerl = event::REQUESTS_MAX - 1;
         id.frmw = 0b11;
         // Bit 2: offsets and lengths beyond 4 KiB of log pages.
         id.lpa = 1 << 2;
-        id.elpe = log::ERROR_ENTRIES as u8 - 1;
+        id.elpe = log::ERROR_ENTRIES - 1;
         id.wctemp = 343.into();
         id.cctemp = 373.into();
         id.tnvmcap = self.namespaces.iter().map(|ns| u128::from(ns.capacity_bytes)).sum::<u128>().into();

@@ -14,7 +14,7 @@ use super::Controller;
 use crate::iommu::Dma;
 
 /// Entries of the error log.
-pub(super) const ERROR_ENTRIES: usize = 64;
+pub(super) const ERROR_ENTRIES: u8 = 64;
 /// The changed namespaces list holds this many.
 const CHANGED_MAX: usize = 1024;
 /// The most bytes of a log page that one command may take.
@@ -40,7 +40,7 @@ impl Logs {
     /// A command failed.
     pub(super) fn error(&mut self, sq_id: u16, entry: &SubmissionEntry, status: StatusField) {
         self.error_count += 1;
-        self.errors.truncate(ERROR_ENTRIES - 1);
+        self.errors.truncate(usize::from(ERROR_ENTRIES) - 1);
         self.errors.push_front(ErrorEntry {
             error_count: self.error_count.into(),
             sq_id: sq_id.into(),
@@ -144,7 +144,7 @@ impl Controller {
             log::ERROR_INFORMATION => {
                 let mut page: Vec<u8> =
                     self.logs.errors.iter().flat_map(|entry| entry.as_bytes().to_vec()).collect();
-                page.resize(ERROR_ENTRIES * size_of::<ErrorEntry>(), 0);
+                page.resize(usize::from(ERROR_ENTRIES) * size_of::<ErrorEntry>(), 0);
                 page
             }
             log::HEALTH => self.logs.health().as_bytes().to_vec(),

@@ -5,7 +5,8 @@ use vfiomux_spec::nvme::Status;
 use super::{ListMemory, Run, WalkError, push};
 use crate::violation::Access;
 
-const ENTRY_BYTES: u64 = 8;
+const ENTRY_BYTES: usize = 8;
+const ENTRY_STEP: u64 = ENTRY_BYTES as u64;
 /// Entries read at a time.
 const CHUNK_ENTRIES: usize = 512;
 
@@ -39,34 +40,34 @@ pub(crate) fn walk_prps(
         push(runs, whole_page(prp2)?, left);
         return Ok(());
     }
-    if prp2 & (ENTRY_BYTES - 1) != 0 {
+    if prp2 & (ENTRY_STEP - 1) != 0 {
         return Err(WalkError(Status::PRP_OFFSET_INVALID));
     }
     let mut list = prp2;
     loop {
-        let slots = (page_bytes - (list & within)) / ENTRY_BYTES;
+        let slots = (page_bytes - (list & within)) / ENTRY_STEP;
         let pages = left.div_ceil(page_bytes);
         let chained = pages > slots;
         let mut entries = if chained { slots - 1 } else { pages };
         while entries > 0 {
-            let mut chunk = [0; CHUNK_ENTRIES * ENTRY_BYTES as usize];
+            let mut chunk = [0; CHUNK_ENTRIES * ENTRY_BYTES];
             let take = entries.min(CHUNK_ENTRIES as u64);
-            let bytes = usize::try_from(take * ENTRY_BYTES).unwrap_or(chunk.len());
+            let bytes = usize::try_from(take * ENTRY_STEP).unwrap_or(chunk.len());
             let chunk = chunk.get_mut(..bytes).unwrap_or_default();
             memory.read(list, chunk, Access::PrpList)?;
-            for entry in chunk.chunks_exact(ENTRY_BYTES as usize) {
+            for entry in chunk.chunks_exact(ENTRY_BYTES) {
                 let entry = u64::from_le_bytes(entry.try_into().unwrap_or_default());
                 let here = left.min(page_bytes);
                 push(runs, whole_page(entry)?, here);
                 left -= here;
             }
-            list = list.wrapping_add(take * ENTRY_BYTES);
+            list = list.wrapping_add(take * ENTRY_STEP);
             entries -= take;
         }
         if !chained {
             return Ok(());
         }
-        let mut next = [0; ENTRY_BYTES as usize];
+        let mut next = [0; ENTRY_BYTES];
         memory.read(list, &mut next, Access::PrpList)?;
         list = whole_page(u64::from_le_bytes(next))?;
     }
