@@ -17,6 +17,10 @@
 //! what a device puts on the bus. Memory enters a domain as a [`Grant`] and leaves it only inside a [`Quiesced`] witness,
 //! which an [`Epoch`] gives out when no command can name the memory any more.
 //!
+//! Before a function can be owned it is found ([`inventory`]: what there is, and what of the host depends on it) and taken from
+//! the driver that has it ([`bind`], which refuses what is in use and undoes what it cannot finish). Memory that vanishes
+//! under its user, a front-end's file cut short or a device pulled out, is survived by [`fault`].
+//!
 //! What does not live here: any knowledge of NVMe, of NICs, of guests or sockets.
 
 pub mod address;

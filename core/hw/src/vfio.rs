@@ -113,8 +113,8 @@ impl VfioFunction {
         transfer: impl FnOnce(BorrowedFd<'_>, u64) -> io::Result<bool>,
         step: &'static str,
     ) -> Result<(), HwError> {
-        let base = self.handle.region(VFIO_PCI_CONFIG_REGION_INDEX).offset;
-        match transfer(self.handle.as_fd(), base) {
+        let region = self.handle.region(VFIO_PCI_CONFIG_REGION_INDEX);
+        match region.and_then(|region| transfer(self.handle.as_fd(), region.offset)) {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.failed(step, io::ErrorKind::UnexpectedEof.into())),
             Err(source) => Err(self.failed(step, source)),
@@ -172,9 +172,14 @@ impl Function for VfioFunction {
     }
 
     fn bar(&self, index: u8) -> Result<Bar, HwError> {
+        let none = || HwError::NoBar { function: self.identity.name.clone(), index };
+        if usize::from(index) >= pci::BAR_COUNT {
+            return Err(none());
+        }
         let region = self.handle.region(VFIO_PCI_BAR0_REGION_INDEX + u32::from(index));
-        if index >= 6 || region.size_bytes == 0 || region.mappable.is_empty() {
-            return Err(HwError::NoBar { function: self.identity.name.clone(), index });
+        let region = region.map_err(|source| self.failed("asking for a BAR", source))?;
+        if region.size_bytes == 0 || region.mappable.is_empty() {
+            return Err(none());
         }
         let window = BarWindow::map(self.handle.as_fd(), &region)
             .map_err(|source| self.failed("mapping a BAR", source))?;

@@ -6,15 +6,14 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use vfio_bindings::bindings::vfio::{
-    VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_REQ_IRQ_INDEX, VFIO_REGION_INFO_FLAG_MMAP,
-    VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE,
+    VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE,
 };
 use vfio_ioctls::{VfioDevice, VfioRegionInfoCap};
 
 use super::ioctl;
 
 /// A region of a device: a BAR, or configuration space.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Region {
     /// Where it begins in the device's descriptor, bytes.
     pub(super) offset: u64,
@@ -37,23 +36,25 @@ impl Handle {
         Self::Grouped(GroupedDevice(ManuallyDrop::new(device)))
     }
 
-    pub(super) fn bare(device: BareDevice) -> Self {
-        Self::Bare(device)
-    }
-
-    pub(super) fn region(&self, index: u32) -> Region {
-        match self {
-            Self::Grouped(device) => device.region(index),
-            Self::Bare(device) => device.regions.get(index as usize).cloned().unwrap_or_default(),
-        }
+    /// Region `index` of the device.
+    pub(super) fn region(&self, index: u32) -> io::Result<Region> {
+        let info = ioctl::region_info(self.as_fd(), index)?;
+        let needed = VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+        let sparse = match self {
+            Self::Grouped(device) => device.sparse_areas(index, info.offset),
+            Self::Bare(_) => None,
+        };
+        let mappable = match sparse {
+            _ if info.flags & needed != needed => Vec::new(),
+            Some(areas) => areas,
+            None => vec![(0, info.size)],
+        };
+        Ok(Region { offset: info.offset, size_bytes: info.size, mappable })
     }
 
     /// How many vectors interrupt `index` has; 0 when the device has no such interrupt.
     pub(super) fn irq_count(&self, index: u32) -> u32 {
-        match self {
-            Self::Grouped(device) => device.0.get_irq_info(index).map_or(0, |irq| irq.count),
-            Self::Bare(device) => device.irq_counts.get(index as usize).copied().unwrap_or(0),
-        }
+        ioctl::irq_count(self.as_fd(), index).unwrap_or(0)
     }
 }
 
@@ -70,24 +71,18 @@ impl AsFd for Handle {
 pub(super) struct GroupedDevice(ManuallyDrop<VfioDevice>);
 
 impl GroupedDevice {
-    fn region(&self, index: u32) -> Region {
-        let size_bytes = self.0.get_region_size(index);
-        let sparse = self.0.get_region_caps(index).into_iter().find_map(|capability| match capability {
-            VfioRegionInfoCap::SparseMmap(sparse) => Some(sparse.areas),
+    /// The parts of a region that can be mapped, where not all of it can.
+    fn sparse_areas(&self, index: u32, offset: u64) -> Option<Vec<(u64, u64)>> {
+        // `VfioDevice` leaves out regions that it could not read, which moves those behind them to lower indices.
+        let found = (0..=index)
+            .find(|&index| self.0.get_region_offset(index) == offset && self.0.get_region_size(index) > 0)?;
+        self.0.get_region_caps(found).into_iter().find_map(|capability| match capability {
+            VfioRegionInfoCap::SparseMmap(sparse) => {
+                Some(sparse.areas.iter().map(|area| (area.offset, area.size)).collect())
+            }
             _ => None,
-        });
-        let mappable = match sparse {
-            _ if !can_be_mapped(self.0.get_region_flags(index)) => Vec::new(),
-            Some(areas) => areas.iter().map(|area| (area.offset, area.size)).collect(),
-            None => vec![(0, size_bytes)],
-        };
-        Region { offset: self.0.get_region_offset(index), size_bytes, mappable }
+        })
     }
-}
-
-fn can_be_mapped(flags: u32) -> bool {
-    let needed = VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
-    flags & needed == needed
 }
 
 impl AsFd for GroupedDevice {
@@ -119,28 +114,7 @@ impl Drop for GroupedDevice {
 
 /// A device that nothing confines. Its descriptors are closed in this order.
 pub(super) struct BareDevice {
-    device: OwnedFd,
-    _group: OwnedFd,
-    _container: OwnedFd,
-    regions: Vec<Region>,
-    irq_counts: Vec<u32>,
-}
-
-impl BareDevice {
-    pub(super) fn new(device: OwnedFd, group: OwnedFd, container: OwnedFd) -> io::Result<Self> {
-        let region = |index| {
-            // An optional region that is absent is refused, and means the same as an empty one.
-            let Ok(info) = ioctl::region_info(device.as_fd(), index) else { return Region::default() };
-            let mappable = if can_be_mapped(info.flags) { vec![(0, info.size)] } else { Vec::new() };
-            Region { offset: info.offset, size_bytes: info.size, mappable }
-        };
-        let regions: Vec<Region> = (0..=VFIO_PCI_CONFIG_REGION_INDEX).map(region).collect();
-        if regions.last().is_none_or(|config| config.size_bytes == 0) {
-            return Err(io::Error::other("the device has no configuration space"));
-        }
-        let irq_counts = (0..=VFIO_PCI_REQ_IRQ_INDEX)
-            .map(|index| ioctl::irq_count(device.as_fd(), index).unwrap_or(0))
-            .collect();
-        Ok(Self { device, _group: group, _container: container, regions, irq_counts })
-    }
+    pub(super) device: OwnedFd,
+    pub(super) _group: OwnedFd,
+    pub(super) _container: OwnedFd,
 }

@@ -59,10 +59,9 @@ pub(super) fn open(known: &FunctionInfo, group: &Group) -> Result<(Handle, Arc<D
         .map_err(failed("opening the device"))?;
     // SAFETY: a descriptor that the kernel has just made for us.
     let device = unsafe { OwnedFd::from_raw_fd(device) };
-    let device = BareDevice::new(device, group.into(), container.into())
-        .map_err(failed("asking for the device's regions"))?;
     let iommu = Untranslated::new().map_err(failed("opening /proc/self/pagemap"))?;
-    Ok((Handle::bare(device), DmaDomain::new(Box::new(iommu))))
+    let device = BareDevice { device, _group: group.into(), _container: container.into() };
+    Ok((Handle::Bare(device), DmaDomain::new(Box::new(iommu))))
 }
 
 fn ended(result: i32) -> io::Result<i32> {
