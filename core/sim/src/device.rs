@@ -1,7 +1,7 @@
 //! The device as a test, or the daemon's start-up, holds it.
 
 use std::fs::{File, OpenOptions};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use vfiomux_hw::{Bar, DmaDomain, Vector};
 use vfiomux_spec::nvme::log::CriticalWarning;
 use vfiomux_spec::nvme::register::bar_bytes;
 
-use crate::controller::{Controller, Counters, Registers, State};
+use crate::controller::{Controller, Counters, Registers, State, stable_hash};
 use crate::fault::{Fault, FaultRates};
 use crate::host_memory::HostMemory;
 use crate::iommu::SimIommu;
@@ -69,11 +69,7 @@ impl SimNvme {
         spec.check()?;
         let (mut spec, name) = (spec, name.into());
         let namespaces = namespaces(&spec)?;
-        spec.serial.get_or_insert_with(|| {
-            let mut hasher = DefaultHasher::new();
-            (&spec.file, &name).hash(&mut hasher);
-            format!("SIM{:012X}", hasher.finish() >> 16)
-        });
+        spec.serial.get_or_insert_with(|| default_serial(spec.file.as_deref(), &name));
         let registers_bytes = bar_bytes(u32::from(spec.queues) + 1, spec.dstrd);
         let window = Arc::new(HeapWindow::new(registers_bytes));
         let registers = Registers::new(Bar::new(window.clone(), None), spec.dstrd);
@@ -317,6 +313,18 @@ impl std::fmt::Debug for SimNvme {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SimNvme").field("name", &self.0.name).field("spec", &self.0.spec).finish()
     }
+}
+
+/// A serial number that a file keeps wherever it is opened from, and a device in memory as long as its name.
+fn default_serial(file: Option<&Path>, name: &str) -> String {
+    let hash = match file {
+        Some(path) => {
+            let whole = path.canonicalize();
+            stable_hash(whole.as_deref().unwrap_or(path).as_os_str().as_bytes())
+        }
+        None => stable_hash(name.as_bytes()),
+    };
+    format!("SIM{:012X}", hash >> 16)
 }
 
 fn namespaces(spec: &DeviceSpec) -> Result<Vec<Namespace>, SimError> {

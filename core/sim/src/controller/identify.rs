@@ -141,11 +141,7 @@ impl Controller {
 
     /// An identifier that differs by serial number and namespace, with the locally administered bit set.
     fn eui64(&self, nsid: u32) -> [u8; 8] {
-        let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        for byte in self.serial().bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        let mut eui64 = (hash ^ u64::from(nsid)).to_be_bytes();
+        let mut eui64 = (stable_hash(self.serial().as_bytes()) ^ u64::from(nsid)).to_be_bytes();
         if let Some(first) = eui64.first_mut() {
             *first = (*first | 2) & !1;
         }
@@ -167,4 +163,10 @@ fn pad(field: &mut [u8], text: &[u8]) {
     for (byte, from) in field.iter_mut().zip(text) {
         *byte = *from;
     }
+}
+
+/// A hash that stays the same for ever (FNV-1a), since identities are kept across versions of this program.
+pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }

@@ -40,7 +40,7 @@ use crate::violation::CommandName;
 use crate::walk::Run;
 use event::Events;
 use feature::Features;
-pub(crate) use identify::{DEVICE, VENDOR};
+pub(crate) use identify::{DEVICE, VENDOR, stable_hash};
 use log::Logs;
 use queue::{CompletionQueue, SubmissionQueue};
 pub(crate) use registers::Registers;

@@ -151,3 +151,15 @@ fn without_the_cache_nothing_is_lost() {
     });
     assert!(blocks.iter().all(|&value| value == 2), "turning the cache off is a flush");
 }
+
+#[test]
+fn a_file_keeps_its_serial_number_under_any_device_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let serial = |path: std::path::PathBuf, name: &str| {
+        let spec = DeviceSpec { file: Some(path), ..small() };
+        SimNvme::new(spec, name).unwrap().spec().serial.clone()
+    };
+    let plain = serial(dir.path().join("disk.img"), "sim0");
+    assert_eq!(serial(dir.path().join("./disk.img"), "sim7"), plain);
+    assert_ne!(serial(dir.path().join("other.img"), "sim0"), plain);
+}
