@@ -40,7 +40,7 @@ impl Chain {
         Self::default()
     }
 
-    /// A chain with room for `segments_max` segments. Longer ones are refused when popped.
+    /// A chain with room for `segments_max` segments. Longer ones, and those with more descriptors, are refused when popped.
     #[must_use]
     pub fn with_room_for(segments_max: usize) -> Self {
         Self {
@@ -119,6 +119,12 @@ impl Chain {
         }
         self.writable_bytes -= 1;
         Ok(byte)
+    }
+
+    /// How many segments there is room for in all.
+    #[inline(always)]
+    pub(super) fn room(&self) -> usize {
+        self.segments.capacity()
     }
 
     /// Where the last buffer was found.

@@ -23,8 +23,9 @@ pub(super) fn walk(
 ) -> Result<(), RingFault> {
     chain.clear();
     let mut index = head;
-    // A chain with more descriptors than the table has some of them twice: a loop.
-    for _ in 0..words.size() {
+    // A chain with more descriptors than the table has some of them twice: a loop. And none is followed for longer than there
+    // is room, whatever it holds: buffers of no bytes take up none, and a guest could send us through millions of them.
+    for _ in 0..chain.room().min(words.size().into()) {
         let descriptor = words.descriptor(index).ok_or(RingFault::DescriptorIndex)?;
         if descriptor.has(DESC_F_INDIRECT) {
             // Virtio 1.3 2.7.5.3.1: with INDIRECT goes no NEXT; WRITE is to be ignored (2.7.5.3.2).
@@ -74,7 +75,8 @@ impl Table {
     #[inline(always)]
     fn walk(mut self, map: &MemoryMap, chain: &mut Chain) -> Result<(), RingFault> {
         let mut index = 0;
-        for _ in 0..self.descriptors {
+        // Bounded as in `walk` above; a table may claim to be gigabytes long.
+        for _ in 0..self.descriptors.min(chain.room() as u64) {
             let descriptor = self.read(map, index)?;
             if descriptor.has(DESC_F_INDIRECT) {
                 return Err(RingFault::BadIndirect);

@@ -129,6 +129,24 @@ fn more_segments_than_are_taken() {
     assert_eq!(bench.pop(), Err(RingFault::TooLong));
 }
 
+/// ISO2: however long a table claims to be, its chain is followed only as far as there is room.
+#[test]
+fn buffers_of_no_bytes_without_end() {
+    let mut bench = Bench::new(1024, ALL);
+    let nothing = Descriptor { addr: 0.into(), len: 0.into(), flags: NEXT.into(), next: 0.into() };
+    bench.arena.write(TABLES, nothing.as_bytes()).unwrap();
+    let whole = (ARENA_BYTES - (TABLES - RING_ADDR)) as u32;
+    bench.raw(0, TABLES, whole, INDIRECT, 0);
+    (1..1024).for_each(|index| bench.raw(index, 0, 0, NEXT, (index + 1) % 1024));
+    bench.chain = Chain::with_room_for(64);
+    for head in [0, 1] {
+        bench.offer(0, head);
+        let (popped, reads) = crate::memory::watch::reads_of(|| bench.pop());
+        assert_eq!(popped, Err(RingFault::TooLong));
+        assert!(reads.len() < 3 * 64, "{} reads for a chain with room for 64", reads.len());
+    }
+}
+
 /// C1: the sum of a chain's lengths.
 #[test]
 fn more_bytes_than_a_chain_may_have() {
