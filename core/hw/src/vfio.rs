@@ -9,7 +9,7 @@
 //!
 //! The group and container path goes through `vfio-ioctls`; this module adds what that crate lacks or keeps quiet about:
 //! the apertures, read-only mappings, the errno of a reset or an interrupt set-up, mapped BARs. A second path, through the
-//! character device and iommufd, would be another way to get at the same two things: a [`Handle`] to the device, and an
+//! character device and iommufd, would be another way to get at the same two things: a `Handle` to the device, and an
 //! [`Iommu`](crate::Iommu) for its domain. Nothing else here asks how they were made.
 #![expect(unsafe_code, reason = "event descriptors are borrowed by number")]
 

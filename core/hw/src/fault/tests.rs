@@ -135,6 +135,30 @@ fn many_ranges_are_told_apart_and_their_places_used_again() {
     }
 }
 
+/// The table is read by faulting threads while others change it.
+#[test]
+fn threads_fault_while_ranges_come_and_go() {
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let mapped = Mapped::new(2, MemfdFlags::empty()).unwrap();
+                    let guard = mapped.guard(Fill::Ones);
+                    ftruncate(&mapped.file, PAGE_BYTES as u64).unwrap();
+                    assert_eq!([mapped.read(0), mapped.read(PAGE_BYTES)], [0, 0xff]);
+                    assert!(guard.poisoned());
+                }
+            });
+            scope.spawn(|| {
+                let mapped = Mapped::new(1, MemfdFlags::empty()).unwrap();
+                for _ in 0..5000 {
+                    assert!(!mapped.guard(Fill::Zeroes).poisoned());
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn a_fault_outside_every_range_still_kills() {
     let (mapped, other) =
