@@ -54,7 +54,7 @@ pub(crate) fn pci_opener(config: &Config, sysfs: &Sysfs) -> Box<dyn Fn(PciAddres
     Box::new(move |address| {
         let sysfs = sysfs.clone();
         Box::new(move || {
-            let claim = bind::claim(&sysfs, address)?;
+            let claim = bind::claim_with(&sysfs, address, options)?;
             match VfioFunction::open(&sysfs, address, options) {
                 Ok(function) => {
                     let function: Box<dyn Function> = Box::new(function);
