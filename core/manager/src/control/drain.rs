@@ -8,6 +8,7 @@ use vfiomux_rpc::{EventKind, FunctionState, ObjectKind};
 use vfiomux_sidecore::{Answer, Order};
 
 use super::Control;
+use super::channel::Seat;
 use super::warden::Warden;
 use crate::event::event;
 use crate::lifecycle::{Oper, Step};
@@ -81,20 +82,34 @@ impl Control {
                     }
                 },
             ),
-            (2, true) => {
-                let Some(device) = self.devices.get(&device) else { return };
-                let lane = seat.lane;
-                device.worker.run(
-                    move |warden| warden.delete_lane(lane),
-                    move |control, deleted| {
-                        if deleted.is_ok() {
-                            control.order(seat.line, Order::Abandon { device: seat.slot, lane }, |_, _| {});
-                        }
-                    },
-                );
-            }
+            (2, true) => self.replace_lane(id, &seat),
             _ => self.reset_device(&device, "it did not end its commands in time"),
         }
+    }
+
+    /// Deletes a channel's own submission queue, which ends its commands, and gives it another. The channel is then idle if
+    /// somebody waits for that, and goes on with what was cut short if it is to go on.
+    fn replace_lane(&mut self, id: &str, seat: &Seat) {
+        let Some(device) = self.channels.get(id).and_then(|channel| self.devices.get(&channel.device)) else { return };
+        let Some(queue) = device.queues.get(&seat.line).map(|queue| queue.queue) else { return };
+        let (line, slot, channel, old) = (seat.line, seat.slot, seat.id, seat.lane);
+        let owned = id.to_owned();
+        device.worker.run(
+            move |warden| warden.delete_lane(old).and_then(|()| warden.create_lane(queue)),
+            move |control, made| {
+                // Without a new lane, or with the old one still there, the next means is taken at the next deadline.
+                let Ok(lane) = made else { return };
+                control.order(line, Order::Abandon { device: slot, lane: old }, |_, _| {});
+                control.order(line, Order::AttachLane { device: slot, lane }, move |control, answer| {
+                    let Answer::LaneAttached { lane } = answer else { return };
+                    if let Some(seat) = control.channels.get_mut(&owned).and_then(|channel| channel.seat.as_mut()) {
+                        seat.lane = lane;
+                    }
+                    control.order(line, Order::SetLane { channel, lane }, |_, _| {});
+                    control.order(line, Order::DetachLane { device: slot, lane: old }, |_, _| {});
+                });
+            },
+        );
     }
 
     /// Halts a controller, ends all its commands, and brings it up again with its channels.

@@ -511,11 +511,18 @@ impl Control {
             other => return self.answer_checked(ticket, other),
         };
         // The last that is seen of it, for the answer.
-        let Some(info) = self.channels.get(&id).map(|channel| self.channel_info(channel)) else { return };
+        let Some(channel) = self.channels.get(&id) else { return };
+        let (info, here) = (self.channel_info(channel), self.is_device_here(channel));
         self.destroy_now(&id, move |control, result| {
+            // That a device that is not here could not be scrubbed was known and insisted on.
+            let result = if here { result } else { Ok(()) };
             let gone = vfiomux_rpc::ChannelInfo { oper: Oper::Destroyed, ..info };
             control.rpc.reply(ticket, result.map(|()| gone.into()));
         });
+    }
+
+    fn is_device_here(&self, channel: &Channel) -> bool {
+        self.devices.get(&channel.device).is_some_and(|device| device.check_ready().is_ok())
     }
 
     fn destroy_checked(&mut self, caller: Caller, change: &Change, wanted: &call::ChannelDestroy) -> Result<String, RpcError> {
@@ -529,13 +536,13 @@ impl Control {
                 .about(about)
                 .next("stop the VM or detach the channel first, or insist with --force"));
         }
-        if self.devices.get(&channel.device).is_none_or(|device| device.check_ready().is_err()) {
+        if !self.is_device_here(channel) && !wanted.force {
             return Err(RpcError::new(
                 ErrorCode::DeviceFault,
                 format!("the device of channel {} is not here, so its data cannot be scrubbed", wanted.name),
             )
             .about(about)
-            .next("bring the device back with vfiomuxctl device claim, then destroy the channel"));
+            .next("bring the device back first, or insist with --force: the data is then scrubbed when the device comes back"));
         }
         let ruling = self.policy.borrow_mut().destroy(DestroyRequest {
             channel: policy_channel(channel),
@@ -581,7 +588,10 @@ impl Control {
             };
             control.step(&owned, step, why);
             control.channels.remove(&owned);
-            control.journal.forget(&owned);
+            if result.is_ok() {
+                // No label names it any more. One that could not be scrubbed is remembered until its device comes back.
+                control.journal.forget(&owned);
+            }
             next(control, result);
         };
         if extents.is_empty() {

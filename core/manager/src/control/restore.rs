@@ -81,7 +81,8 @@ impl Control {
 
     fn restore_channel(&mut self, device: &str, namespace: u32, block_bytes: u32, pool: String, entry: LabelledChannel) {
         let id = entry.id.clone();
-        let known = self.channels.remove(&id).map(|channel| channel.setting);
+        let destroyed = || self.journal.settings().channels.get(&id).cloned();
+        let known = self.channels.remove(&id).map(|channel| channel.setting).or_else(destroyed);
         let was = known.as_ref().map(|setting| setting.oper);
         let mut setting = known.unwrap_or_else(|| Setting {
             id: id.clone(),
@@ -98,10 +99,10 @@ impl Control {
         });
         // The label is the truth about what is on the device.
         (setting.size_bytes, setting.pool) = (entry.size_bytes, pool);
-        let ending = matches!(was, Some(Oper::Draining | Oper::Scrubbing));
+        let ending = matches!(was, Some(Oper::Draining | Oper::Scrubbing | Oper::Destroyed));
         let quarantined = was == Some(Oper::Quarantined);
         setting.oper = match was {
-            Some(Oper::Draining | Oper::Scrubbing) => Oper::Scrubbing,
+            Some(Oper::Draining | Oper::Scrubbing | Oper::Destroyed) => Oper::Scrubbing,
             Some(Oper::Quarantined) => Oper::Quarantined,
             _ => Oper::Provisioned,
         };

@@ -228,13 +228,11 @@ impl Warden {
         self.write_label(namespace, limits, label)
     }
 
-    /// Makes blocks read as zeroes, for certain (C3): by deallocating where the device guarantees zeroes, else by Write
-    /// Zeroes, else by writing them.
+    /// Makes blocks read as zeroes, for certain (C3): by Write Zeroes where the device has it, else by writing them. Not by
+    /// deallocating, whatever deallocated blocks read as: that is a hint, which a controller may leave be (NVMe 2.0c NVM 3.2.3).
     pub(crate) fn scrub(&mut self, namespace: u32, limits: &Limits, extents: &[Extent]) -> Result<(), String> {
-        let (operation, step) = if limits.deallocate_zeroes && limits.deallocate_blocks_max > 0 {
-            (Operation::Deallocate, limits.deallocate_blocks_max)
-        } else if limits.write_zeroes_blocks_max > 0 {
-            (Operation::WriteZeroes { deallocate: false }, limits.write_zeroes_blocks_max)
+        let (operation, step) = if limits.write_zeroes_blocks_max > 0 {
+            (Operation::WriteZeroes { deallocate: true }, limits.write_zeroes_blocks_max)
         } else {
             (Operation::Write, limits.transfer_bytes_max / limits.block_bytes)
         };
