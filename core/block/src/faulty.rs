@@ -26,6 +26,8 @@ pub struct FaultyQueue<Q> {
     pub plan: FaultPlan,
     /// Nothing completes while this is set.
     pub stuck: bool,
+    /// Everything ends as [`Status::Gone`] while this is set.
+    pub gone: bool,
     random: u64,
     polls: u64,
     held: Vec<Held>,
@@ -55,6 +57,7 @@ impl<Q: BlockQueue> FaultyQueue<Q> {
             inner,
             plan,
             stuck: false,
+            gone: false,
             random: plan.seed,
             polls: 0,
             held: Vec::new(),
@@ -87,6 +90,9 @@ impl<Q: BlockQueue> FaultyQueue<Q> {
     /// Carries a command out.
     fn run(&mut self, held: Held) -> Completion {
         let failed = Completion { tag: held.tag, status: Status::Media { code: 0x81 } };
+        if self.gone {
+            return Completion { status: Status::Gone, ..failed };
+        }
         if held.fails {
             return failed;
         }

@@ -92,20 +92,25 @@ impl BlockChannel {
         let Some(served) = self.rings.get_mut(usize::from(request.ring)).and_then(Option::as_mut) else {
             return;
         };
-        if request.again && request.outcome == Outcome::Done {
-            served.ring.put_back(request.head);
-            served.waiting = served.waiting.saturating_add(1);
-            self.counters.retries.add(1);
-            return;
+        let mut outcome = request.outcome;
+        if request.again && outcome == Outcome::Done {
+            if self.lane.is_some() || !served.stopping {
+                served.ring.put_back(request.head);
+                served.waiting = served.waiting.saturating_add(1);
+                self.counters.retries.add(1);
+                return;
+            }
+            // It is to end, and there is nowhere to do it again.
+            outcome = Outcome::Failed;
         }
-        let (code, data_bytes) = match request.outcome {
+        let (code, data_bytes) = match outcome {
             Outcome::Done => (STATUS_OK, request.data_bytes),
             Outcome::Failed => (STATUS_IOERR, 0),
             Outcome::Unsupported => (STATUS_UNSUPP, 0),
         };
         // The used length counts from the chain's first writable byte (virtio 1.3 2.7.8.2): a failed read, whose data may
         // not be there, has none, whatever follows it.
-        let used = match (request.kind, request.outcome, &request.status) {
+        let used = match (request.kind, outcome, &request.status) {
             (_, _, None) => 0,
             (Kind::Read, Outcome::Failed | Outcome::Unsupported, _) if request.data_bytes > 0 => 0,
             (Kind::Read | Kind::Other, ..) => data_bytes + 1,
@@ -115,7 +120,7 @@ impl BlockChannel {
             // It was translated by this map, or one that this is a superset of.
             let _ = map.copy_to(status, &[code], &mut self.hint);
         }
-        count(&self.counters, &request, now_ns);
+        count(&self.counters, &request, outcome, now_ns);
         served.ring.push_used(request.head, used);
         served.dirty = true;
         self.dirty = true;
@@ -123,7 +128,7 @@ impl BlockChannel {
 }
 
 #[inline]
-fn count(counters: &ChannelCounters, request: &Request, now_ns: u64) {
+fn count(counters: &ChannelCounters, request: &Request, outcome: Outcome, now_ns: u64) {
     let bytes = u64::from(request.data_bytes);
     match request.kind {
         Kind::Read => {
@@ -139,7 +144,7 @@ fn count(counters: &ChannelCounters, request: &Request, now_ns: u64) {
         Kind::WriteZeroes => counters.write_zeroes.add(1),
         Kind::Other => counters.others.add(1),
     }
-    match request.outcome {
+    match outcome {
         Outcome::Done => {}
         Outcome::Failed => counters.errors.add(1),
         Outcome::Unsupported => counters.unsupported.add(1),

@@ -97,7 +97,8 @@ impl HistogramSnapshot {
             let below = bucket.checked_sub(1).map_or(0, |before| upper_edge(before) + 1);
             u128::from(below.midpoint(upper_edge(bucket)))
         };
-        let sum: u128 = self.counts.iter().enumerate().map(|(bucket, &count)| middle(bucket) * u128::from(count)).sum();
+        let sum: u128 =
+            self.counts.iter().enumerate().map(|(bucket, &count)| middle(bucket) * u128::from(count)).sum();
         u64::try_from(sum / u128::from(self.count().max(1))).unwrap_or(u64::MAX)
     }
 

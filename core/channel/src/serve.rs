@@ -136,8 +136,11 @@ impl BlockChannel {
         let Some(served) = self.rings.get_mut(index).and_then(Option::as_mut) else {
             return Err(Stop::Empty);
         };
+        // Without a lane, what belongs to a ring that is to stop can wait for nothing, and fails.
+        let fails = self.lane.is_none() && served.stopping;
         // All that the request may need at once is there before it is popped, so that it need not be put back.
-        if self.slots.is_full() || self.lane.is_none_or(|lane| queue.room(lane) == 0) {
+        let room = self.lane.is_some_and(|lane| queue.room(lane) > 0);
+        if self.slots.is_full() || !(room || fails) {
             return Err(Stop::Starved);
         }
         let Some(desk_id) = self.desks.take() else { return Err(Stop::Starved) };
@@ -174,7 +177,11 @@ impl BlockChannel {
         if let Some(slot) = self.slots.get_mut(lead) {
             slot.request = Some(request);
         }
-        self.begin(desk_id, lead, map, now_ns, queue);
+        if fails {
+            self.refuse(desk_id, lead, Outcome::Failed, map, now_ns);
+        } else {
+            self.begin(desk_id, lead, map, now_ns, queue);
+        }
         Ok(())
     }
 
@@ -243,13 +250,18 @@ impl BlockChannel {
                 self.desks.current = Some(desk_id);
                 self.advance(desk_id, map, now_ns, queue);
             }
-            Err(outcome) => {
-                request.outcome = outcome;
-                request.open = false;
-                self.desks.give_back(desk_id);
-                self.finish(lead, map, now_ns);
-            }
+            Err(outcome) => self.refuse(desk_id, lead, outcome, map, now_ns),
         }
+    }
+
+    /// Returns a request that needs no command.
+    fn refuse(&mut self, desk_id: DeskId, lead: SlotId, outcome: Outcome, map: &MemoryMap, now_ns: u64) {
+        self.desks.give_back(desk_id);
+        if let Some(request) = self.slots.request_mut(lead) {
+            request.outcome = outcome;
+            request.open = false;
+        }
+        self.finish(lead, map, now_ns);
     }
 }
 

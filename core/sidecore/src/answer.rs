@@ -256,9 +256,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let Some(Some(Device { queue, flushes, gone, .. })) = devices.get_mut(usize::from(slot.0)) else {
             return Outcome::Refuse(Refusal::NoDevice, Order::Abandon { device: slot, lane });
         };
-        let counters = mailbox.counters();
-        let mut router = Router { seats, flushes, services, gone, counters, device: slot.0, now_ns };
-        queue.abandon(lane, &mut |completion| router.abandoned(completion));
+        // First, so that what is to end, and cannot be done again, is not put back.
         for seat in seats.iter_mut().filter(|seat| seat.device == slot.0) {
             if let Some(channel) = &mut seat.channel
                 && channel.lane() == Some(lane)
@@ -266,6 +264,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 channel.set_lane(None);
             }
         }
+        let counters = mailbox.counters();
+        let mut router = Router { seats, flushes, services, gone, counters, device: slot.0, now_ns };
+        queue.abandon(lane, &mut |completion| router.abandoned(completion));
         Outcome::Answer(Answer::Done)
     }
 

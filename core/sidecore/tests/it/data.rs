@@ -89,7 +89,8 @@ impl Load {
                 scattered(base, sectors * 512, kind == RequestType::In, random)
             }
             _ => {
-                let flags = if kind == RequestType::WriteZeroes { random.below(2) as u32 * RANGE_F_UNMAP } else { 0 };
+                let flags =
+                    if kind == RequestType::WriteZeroes { random.below(2) as u32 * RANGE_F_UNMAP } else { 0 };
                 // In two ranges where it can be.
                 let first = (sectors / 2).next_multiple_of(self.unit_sectors).min(sectors);
                 let range = |sector: u64, sectors: u64| RangeSegment {
@@ -103,7 +104,8 @@ impl Load {
             }
         };
         if kind == RequestType::Out {
-            let bytes: Vec<u8> = (sector..sector + sectors).flat_map(|at| self.pattern(at, self.version)).collect();
+            let bytes: Vec<u8> =
+                (sector..sector + sectors).flat_map(|at| self.pattern(at, self.version)).collect();
             let mut at = 0;
             for buffer in &buffers {
                 let end = at + buffer.len as usize;
@@ -151,7 +153,11 @@ impl Load {
                 }
                 for (sector, read) in (op.sector..).zip(bytes.chunks(512)) {
                     if let Content::Version(version) = self.model[sector as usize] {
-                        assert!(read == self.pattern(sector, version), "guest {} sector {sector} v{version}", self.guest);
+                        assert!(
+                            read == self.pattern(sector, version),
+                            "guest {} sector {sector} v{version}",
+                            self.guest
+                        );
                     }
                 }
             }
@@ -186,9 +192,29 @@ fn scattered(base: u64, bytes: u64, writable: bool, random: &mut Random) -> Vec<
 }
 
 /// Runs a load on every guest, so many breaths, then waits until all has been returned.
-pub(crate) fn run(world: &mut World, seed: u64, breaths: u64, mut meanwhile: impl FnMut(&mut World, u64)) -> Vec<Load> {
+pub(crate) fn run(
+    world: &mut World,
+    seed: u64,
+    breaths: u64,
+    meanwhile: impl FnMut(&mut World, u64),
+) -> Vec<Load> {
+    let everybody: Vec<usize> = (0..world.guests.len()).collect();
+    run_on(world, &everybody, seed, breaths, meanwhile)
+}
+
+/// The same on some of the guests.
+pub(crate) fn run_on(
+    world: &mut World,
+    guests: &[usize],
+    seed: u64,
+    breaths: u64,
+    mut meanwhile: impl FnMut(&mut World, u64),
+) -> Vec<Load> {
     let mut random = Random(seed);
-    let mut loads: Vec<Load> = (0..world.guests.len()).map(|guest| Load::new(world, guest)).collect();
+    let mut loads: Vec<Load> = guests.iter().map(|&guest| Load::new(world, guest)).collect();
+    for &guest in guests {
+        world.zero(guest as u16);
+    }
     let mut breath = 0;
     loop {
         for load in &mut loads {
@@ -231,9 +257,14 @@ fn every_guest_reads_what_it_wrote() {
             let mut world = World::new(plan.clone());
             let loads = run(&mut world, seed, 400, |_, _| {});
             for load in loads {
-                assert!(load.done > 50 && load.errors == 0, "plan {number}: {} done, {} errors", load.done, load.errors);
+                assert!(
+                    load.done > 50 && load.errors == 0,
+                    "plan {number}: {} done, {} errors",
+                    load.done,
+                    load.errors
+                );
             }
-            if plan.limits as usize == Plan::narrow as usize {
+            if plan.is_narrow() {
                 let counters = &world.guests[0].counters;
                 assert!(counters.splits.get() > 0 && counters.bounced.get() > 0, "plan {number} cut nothing");
             }

@@ -5,15 +5,15 @@ use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use vfiomux_block::{
-    Addressing, BlockQueue, FaultPlan, FaultyQueue, LaneId, Limits, LocalLane, RamDisk, RamQueue,
-};
+use vfiomux_block::{Addressing, FaultPlan, FaultyQueue, LaneId, Limits, LocalLane, RamDisk, RamQueue};
 use vfiomux_channel::driver::BlkDriver;
-use vfiomux_channel::{BlockChannel, ChannelCounters, ChannelId, ChannelSettings, Extent, ExtentMap, RingStart};
+use vfiomux_channel::{
+    BlockChannel, ChannelCounters, ChannelId, ChannelSettings, Extent, ExtentMap, RingStart,
+};
+use vfiomux_guest::Call;
 use vfiomux_guest::driver::{Arena, Buffer};
 use vfiomux_guest::memory::{MapRegion, MemoryMap};
 use vfiomux_guest::ring::SplitRing;
-use vfiomux_guest::Call;
 use vfiomux_hw::{Backing, DmaDomain, Iommu, Iova, Rights};
 use vfiomux_sidecore::{Answer, Budgets, DeviceSlot, Handle, Order, Report, Sidecore, Ticket, Work};
 use vfiomux_spec::virtio::blk::RequestType;
@@ -92,6 +92,10 @@ impl Default for Plan {
 }
 
 impl Plan {
+    pub(crate) fn is_narrow(&self) -> bool {
+        std::ptr::fn_addr_eq(self.limits, Plan::narrow as fn(&mut Limits))
+    }
+
     /// Features of the device that make requests be cut, bounced and split.
     pub(crate) fn narrow(limits: &mut Limits) {
         limits.addressing = Addressing::Prp { page_bytes: 4096 };
@@ -123,6 +127,8 @@ pub(crate) struct Guest {
     pub(crate) id: ChannelId,
     pub(crate) lane: LaneId,
     pub(crate) counters: Arc<ChannelCounters>,
+    /// The memory that it lends, as we see it.
+    pub(crate) lent: std::ops::Range<usize>,
     /// The channel's own device memory.
     own: Option<std::ops::Range<usize>>,
 }
@@ -136,6 +142,8 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) limits: Limits,
     pub(crate) now_ns: u64,
+    /// Blocks that control itself reads and writes.
+    pub(crate) control: std::ops::Range<u64>,
     /// What was reported and not asked for.
     pub(crate) reports: Vec<Report<Queue>>,
 }
@@ -157,6 +165,7 @@ impl World {
             domain,
             limits,
             now_ns: 0,
+            control: 0..0,
             reports: Vec::new(),
             plan,
         };
@@ -199,10 +208,7 @@ impl World {
     /// A channel over the guest's extents, which are zeroed first, with memory and rings.
     pub(crate) fn add_guest(&mut self, index: u16, incarnation: u32, lane: LaneId) {
         let settings = self.settings(index, incarnation);
-        let block = u64::from(self.limits.block_bytes);
-        for extent in extents_of(index) {
-            self.disk.write(extent.lba * block, &vec![0; (extent.blocks * block) as usize]);
-        }
+        self.zero(index);
         let own_bytes = settings.own_memory_bytes();
         let own = (own_bytes > 0).then(|| self.domain.allocate(own_bytes).unwrap());
         let own_range = own.as_ref().map(|own| {
@@ -219,14 +225,30 @@ impl World {
                 BlkDriver::new(&arena, at, self.plan.ring_size, FEATURES).unwrap()
             })
             .collect();
-        let guest = Guest { arena, drivers, id, lane, counters, own: own_range };
+        let lent = range_of(&**arena.region());
+        let guest = Guest { arena, drivers, id, lane, counters, lent, own: own_range };
         let map = guest.map();
         assert!(matches!(self.ask(Order::AddChannel { channel, device: DEVICE, lane }), Answer::Done));
-        assert!(matches!(self.ask(Order::SetMemory { channel: id, map }), Answer::MemoryReplaced { old: None }));
+        assert!(matches!(
+            self.ask(Order::SetMemory { channel: id, map }),
+            Answer::MemoryReplaced { old: None }
+        ));
         let place = usize::from(index);
-        if place < self.guests.len() { self.guests[place] = guest } else { self.guests.push(guest) }
+        if place < self.guests.len() {
+            self.guests[place] = guest
+        } else {
+            self.guests.push(guest)
+        }
         for ring in 0..self.plan.rings {
             self.start_ring(place, ring, 0);
+        }
+    }
+
+    /// Zeroes a guest's extents.
+    pub(crate) fn zero(&mut self, index: u16) {
+        let block = u64::from(self.limits.block_bytes);
+        for extent in extents_of(index) {
+            self.disk.write(extent.lba * block, &vec![0; (extent.blocks * block) as usize]);
         }
     }
 
@@ -249,26 +271,44 @@ impl World {
 
     /// C1, C2: what is at the device names memory and blocks of one and the same channel.
     fn check_commands(&mut self) {
-        let guests = &self.guests;
+        let (guests, control) = (&self.guests, self.control.clone());
         self.sidecore.with_queue(DEVICE, |queue| {
             for (command, data) in queue.commands().filter(|(command, _)| command.blocks > 0) {
                 let end = command.lba + u64::from(command.blocks);
+                if control.contains(&command.lba) && end <= control.end {
+                    continue;
+                }
                 let owner = guests.iter().find(|guest| {
                     extents_of(guest.id.index)
                         .iter()
                         .any(|extent| extent.lba <= command.lba && end <= extent.lba + extent.blocks)
                 });
                 let owner = owner.unwrap_or_else(|| panic!("{command:?} leaves every extent"));
-                let arena = owner.arena.region();
-                let lent = arena.base().as_ptr() as usize..arena.base().as_ptr() as usize + arena.len();
                 for segment in data {
                     let start = segment.host().as_ptr() as usize;
                     let last = start + segment.len() as usize - 1;
-                    let inside = |range: &std::ops::Range<usize>| range.contains(&start) && range.contains(&last);
-                    assert!(inside(&lent) || owner.own.as_ref().is_some_and(inside), "{command:?} names {segment:?}");
+                    let inside =
+                        |range: &std::ops::Range<usize>| range.contains(&start) && range.contains(&last);
+                    assert!(
+                        inside(&owner.lent) || owner.own.as_ref().is_some_and(inside),
+                        "{command:?} names {segment:?}"
+                    );
                 }
             }
         });
+    }
+
+    pub(crate) fn breathe(&mut self, breaths: u32) {
+        for _ in 0..breaths {
+            self.breath();
+        }
+        while let Some(report) = self.handle.try_recv() {
+            self.reports.push(report);
+        }
+    }
+
+    pub(crate) fn queue<T>(&mut self, look: impl FnOnce(&mut Queue) -> T) -> T {
+        self.sidecore.with_queue(DEVICE, look).unwrap()
     }
 
     /// Sends an order and breathes until it is answered.
@@ -287,7 +327,8 @@ impl World {
             while let Some(report) = self.handle.try_recv() {
                 self.reports.push(report);
             }
-            let mine = |report: &Report<Queue>| matches!(report, Report::Answer { ticket: t, .. } if *t == ticket);
+            let mine =
+                |report: &Report<Queue>| matches!(report, Report::Answer { ticket: t, .. } if *t == ticket);
             if let Some(at) = self.reports.iter().position(mine) {
                 match self.reports.swap_remove(at) {
                     Report::Answer { answer, .. } => return Some(answer),
@@ -307,7 +348,10 @@ impl World {
         for lba in 0..self.limits.blocks {
             if !owned.iter().any(|extent| (extent.lba..extent.lba + extent.blocks).contains(&lba)) {
                 self.disk.read(lba * block, &mut bytes);
-                assert!(bytes.iter().all(|&byte| byte == GUARD), "block {lba} belongs to nobody and was written");
+                assert!(
+                    bytes.iter().all(|&byte| byte == GUARD),
+                    "block {lba} belongs to nobody and was written"
+                );
             }
         }
     }
@@ -347,6 +391,12 @@ impl Guest {
         }
         all
     }
+}
+
+/// Where memory lies in this process.
+pub(crate) fn range_of(memory: &dyn Backing) -> std::ops::Range<usize> {
+    let base = memory.base().as_ptr() as usize;
+    base..base + memory.len()
 }
 
 pub(crate) fn call() -> Call {
