@@ -21,10 +21,4 @@ pub enum Fault {
         /// Which of the channel's rings.
         index: u16,
     },
-    /// The descriptor for the guest's kicks cannot be waited on.
-    #[error("the kick descriptor of ring {index} is not an eventfd; the front-end set the ring up wrongly")]
-    Kick {
-        /// Which of the channel's rings.
-        index: u16,
-    },
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, RawFd};
 
 use vfiomux_block::BlockQueue;
-use vfiomux_channel::{Fault, Rest};
+use vfiomux_channel::Rest;
 
 use crate::Sidecore;
 
@@ -80,17 +80,6 @@ impl<Q: BlockQueue> Sidecore<Q> {
                     channel.count_kick();
                 }
             }
-        }
-    }
-
-    /// A descriptor cannot be slept on: what a front-end passed is no eventfd.
-    pub(crate) fn cannot_wait_for(&mut self, source: Source) {
-        if let Source::Kick(channel, index) = source
-            && let Some(channel) =
-                self.seats.get_mut(usize::from(channel)).and_then(|seat| seat.channel.as_mut())
-        {
-            // Reported by the next breath.
-            channel.quarantine(Fault::Kick { index });
         }
     }
 }

@@ -197,7 +197,7 @@ impl Sleeper {
     /// A kick descriptor is shared with the front-end. Closing our end does not take it out of an epoll set, so a changed
     /// sidecore gets a new set. Registrations are edge-triggered: a kick need not be read to be heard again, and is not,
     /// since the front-end could make that block.
-    fn listen<Q: BlockQueue>(&mut self, sidecore: &mut Sidecore<Q>) -> io::Result<()> {
+    fn listen<Q: BlockQueue>(&mut self, sidecore: &Sidecore<Q>) -> io::Result<()> {
         let poll = Poll::new()?;
         self.sources.clear();
         let changed = sidecore.wake_sources;
@@ -207,9 +207,6 @@ impl Sleeper {
                 Ok(()) => self.sources.push(source),
                 // The same descriptor twice: two rings that share a kick. Either wakes us, and we look at all.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()) => {
-                    sidecore.cannot_wait_for(source);
-                }
                 Err(error) => return Err(error),
             }
         }

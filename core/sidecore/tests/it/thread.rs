@@ -1,1 +1,187 @@
-//! .
+//! The thread around a sidecore: it sleeps when it may, and wakes when it must.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use vfiomux_block::{LocalLane, RamDisk, RamQueue};
+use vfiomux_channel::driver::BlkDriver;
+use vfiomux_channel::{BlockChannel, ChannelId, ChannelSettings, Extent, ExtentMap, RingStart};
+use vfiomux_guest::driver::{Arena, Buffer};
+use vfiomux_guest::memory::{MapRegion, MemoryMap};
+use vfiomux_guest::ring::SplitRing;
+use vfiomux_guest::{Call, Kick};
+use vfiomux_sidecore::{
+    Answer, DeviceSlot, Handle, Mode, Order, Report, SidecoreError, SidecoreThread, ThreadSettings,
+};
+use vfiomux_spec::virtio::blk::RequestType;
+
+use crate::world::FEATURES;
+
+/// Nothing here takes this long unless a wake-up was lost.
+const LONG: Duration = Duration::from_secs(20);
+const ID: ChannelId = ChannelId { index: 0, incarnation: 1 };
+
+fn readable(fd: impl AsFd) -> bool {
+    let timeout = Timespec { tv_sec: LONG.as_secs() as i64, tv_nsec: 0 };
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)).unwrap() > 0
+}
+
+fn ask(handle: &Handle<RamQueue>, order: Order<RamQueue>) -> Answer<RamQueue> {
+    let mine = handle.send(order).unwrap();
+    match next(handle) {
+        Report::Answer { ticket, answer } if ticket == mine => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn next(handle: &Handle<RamQueue>) -> Report<RamQueue> {
+    loop {
+        match handle.try_recv() {
+            Some(report) => return report,
+            None => assert!(readable(handle.report_fd()), "an order was slept through"),
+        }
+    }
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LONG, "{what} never came");
+        std::thread::yield_now();
+    }
+}
+
+struct Guest {
+    thread: SidecoreThread<RamQueue>,
+    arena: Arena,
+    driver: BlkDriver,
+    kick: OwnedFd,
+    call: OwnedFd,
+}
+
+impl Guest {
+    fn new(mode: Mode, kick: OwnedFd) -> Self {
+        let settings = ThreadSettings { name: "sidecore-test".into(), mode, ..ThreadSettings::default() };
+        let thread = SidecoreThread::spawn(settings).unwrap();
+        let handle = thread.handle();
+        let disk = RamDisk::new(1 << 10, 512).unwrap();
+        let limits = disk.limits();
+        let device = DeviceSlot(0);
+        ask(handle, Order::AddDevice { device, queue: Box::new(RamQueue::new(disk)) });
+        let Answer::LaneAttached { lane } =
+            ask(handle, Order::AttachLane { device, lane: LocalLane { depth: 8 } })
+        else {
+            panic!()
+        };
+        let settings = ChannelSettings {
+            id: ID,
+            namespace: 1,
+            limits,
+            extents: ExtentMap::new(&[Extent { lba: 0, blocks: 1 << 10 }], &limits).unwrap(),
+            serial: [0; 20],
+            read_only: false,
+            rings: 1,
+            requests: 8,
+            segments_max: 6,
+            bounce_blocks: 1,
+        };
+        let channel = Box::new(BlockChannel::new(settings, None).unwrap());
+        ask(handle, Order::AddChannel { channel, device, lane });
+        let arena = Arena::new(1 << 20, 1 << 32).unwrap();
+        let driver = BlkDriver::new(&arena, 1 << 32, 16, FEATURES).unwrap();
+        let (guest_addr, user_addr) = (arena.guest_addr(), arena.user_addr());
+        let region = MapRegion { guest_addr, user_addr, file: arena.region().clone(), grant: None };
+        let map = Arc::new(MemoryMap::new(vec![region]).unwrap());
+        let ring = SplitRing::new(&map, &driver.setup(), None).unwrap();
+        ask(handle, Order::SetMemory { channel: ID, map });
+        let call = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        let start = RingStart {
+            ring,
+            call: Some(Call::new(call.try_clone().unwrap()).unwrap()),
+            kick: Some(Kick::new(kick.try_clone().unwrap()).unwrap()),
+        };
+        ask(handle, Order::StartRing { channel: ID, index: 0, start: Box::new(start) });
+        Self { thread, arena, driver, kick, call }
+    }
+
+    /// One request, as a guest that sleeps until it is called.
+    fn round_trip(&mut self) {
+        let data = Buffer { guest_addr: (1 << 32) + (1 << 19), len: 512, writable: true };
+        let _ = self.driver.ring().arm();
+        self.driver.submit(&self.arena, RequestType::In, 0, &[data]).unwrap();
+        if self.driver.publish() {
+            rustix::io::write(&self.kick, &1u64.to_ne_bytes()).unwrap();
+        }
+        assert!(readable(&self.call), "a kick was slept through");
+        rustix::io::read(&self.call, &mut [0; 8]).unwrap();
+        assert_eq!(self.driver.poll(&self.arena).unwrap().unwrap().status, 0);
+    }
+
+    fn end(self) {
+        let removed = ask(self.thread.handle(), Order::RemoveChannel { channel: ID });
+        assert!(matches!(removed, Answer::ChannelRemoved { .. }), "{removed:?}");
+        assert!(matches!(ask(self.thread.handle(), Order::Shutdown), Answer::Done));
+        self.thread.join().unwrap();
+    }
+}
+
+fn kick() -> OwnedFd {
+    eventfd(0, EventfdFlags::NONBLOCK).unwrap()
+}
+
+/// V3, on the real thing.
+#[test]
+fn a_sleeping_sidecore_is_woken_by_every_kick_and_order() {
+    let mut guest = Guest::new(Mode::Event, kick());
+    for _ in 0..500 {
+        guest.round_trip();
+        ask(guest.thread.handle(), Order::ListInFlight { channel: ID });
+    }
+    wait_until("sleep", || guest.thread.handle().is_asleep());
+    assert!(guest.thread.handle().counters().naps.get() > 0);
+    guest.end();
+}
+
+#[test]
+fn an_adaptive_sidecore_sleeps_when_its_spin_is_over() {
+    let mut guest = Guest::new(Mode::Adaptive { spin_ns: 20_000 }, kick());
+    for _ in 0..5 {
+        wait_until("sleep", || guest.thread.handle().is_asleep());
+        guest.round_trip();
+    }
+    assert!(guest.thread.handle().counters().naps.get() >= 5);
+    guest.end();
+}
+
+#[test]
+fn a_polling_sidecore_never_sleeps_and_needs_no_kicks() {
+    let mut guest = Guest::new(Mode::Poll, kick());
+    for _ in 0..20 {
+        guest.round_trip();
+    }
+    assert_eq!(guest.thread.handle().counters().naps.get(), 0);
+    assert!(!readable_now(&guest.kick), "a polled ring asks for no kicks");
+    guest.end();
+}
+
+fn readable_now(fd: impl AsFd) -> bool {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)).unwrap() > 0
+}
+
+#[test]
+fn a_cpu_that_is_not_there_is_refused() {
+    let settings = ThreadSettings { cpu: Some(1000), ..ThreadSettings::default() };
+    let error = SidecoreThread::<RamQueue>::spawn(settings).unwrap_err();
+    assert!(matches!(error, SidecoreError::Pin { cpu: 1000, .. }), "{error}");
+}
+
+#[test]
+fn a_pinned_sidecore_runs_where_it_was_told() {
+    let settings = ThreadSettings { cpu: Some(0), mode: Mode::Event, ..ThreadSettings::default() };
+    let thread = SidecoreThread::<RamQueue>::spawn(settings).unwrap();
+    assert!(matches!(ask(thread.handle(), Order::Shutdown), Answer::Done));
+    thread.join().unwrap();
+}

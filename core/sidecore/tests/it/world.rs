@@ -40,7 +40,7 @@ impl Random {
 }
 
 /// An IOMMU that believes everything.
-struct Trusting;
+pub(crate) struct Trusting;
 
 impl Iommu for Trusting {
     fn apertures(&self) -> Vec<RangeInclusive<u64>> {
