@@ -3,6 +3,7 @@
 use vfiomux_block::Limits;
 
 use crate::ChannelError;
+use crate::seeded::{self, Bug};
 
 /// A run of a namespace's blocks that belongs to one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +92,11 @@ impl ExtentMap {
     #[inline]
     #[must_use]
     pub fn place(&self, block: u64) -> Option<Place> {
+        if seeded::is(Bug::UncheckedEnd)
+            && let Some(run) = self.runs.first()
+        {
+            return Some(Place { lba: run.lba.wrapping_add(block), run_blocks: u64::MAX });
+        }
         let run = match self.runs.first() {
             Some(first) if block < first.end => first,
             _ => {

@@ -68,3 +68,6 @@ pub use ring::{RingStart, StoppedRing};
 pub use serve::Served;
 pub use settings::{ChannelSettings, REQUESTS_MAX, RINGS_MAX};
 pub use tag::CommandTag;
+
+#[cfg(test)]
+mod tests;

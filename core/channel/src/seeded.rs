@@ -5,7 +5,7 @@
 /// A bug, under the property that it breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// C2: the end of a range is computed with a sum that wraps.
+    /// C2: the end of a range, and the place of a block, are computed with sums that wrap.
     UncheckedEnd,
     /// C4: a bounce buffer goes back uncleared, and a failed read is copied to the guest all the same.
     UnclearedBounce,

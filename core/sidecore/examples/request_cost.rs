@@ -4,7 +4,7 @@
 //! breaths are timed, not the driver that plays the guest.
 //!
 //! ```sh
-//! cargo run --release -p vfiomux-sidecore --example request_cost [requests]
+//! cargo run --release -p vfiomux-sidecore --example request_cost [requests [depth]]
 //! ```
 
 use std::sync::Arc;
@@ -28,13 +28,14 @@ type Error = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Error> {
     let requests = std::env::args().nth(1).map_or(Ok(2_000_000), |text| text.parse())?;
+    let only: Option<u16> = std::env::args().nth(2).map(|text| text.parse()).transpose()?;
     println!(
         "{:<10} {:<9} {:>6} {:>12} {:>14}",
         "request", "chain", "depth", "ns/request", "requests/breath"
     );
     for (name, kind) in [("read 4K", RequestType::In), ("write 4K", RequestType::Out)] {
         for (chain, features) in [("direct", 0), ("indirect", RING_INDIRECT_DESC)] {
-            for depth in [1, 32, 128] {
+            for depth in only.map_or(vec![1, 32, 128], |depth| vec![depth]) {
                 let mut bench = Bench::new(VERSION_1 | RING_EVENT_IDX | features)?;
                 bench.run(kind, depth, requests / 20)?;
                 let (spent, breaths) = bench.run(kind, depth, requests)?;
