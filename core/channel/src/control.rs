@@ -19,6 +19,15 @@ pub enum SetMemory {
     Drain(Arc<MemoryMap>),
 }
 
+/// What a channel that is removed gives up.
+#[derive(Debug)]
+pub struct Remains {
+    /// Its memory, which no command names any more.
+    pub memory: Option<Quiesced<Arc<MemoryMap>>>,
+    /// Its rings that had not been stopped.
+    pub rings: Vec<StoppedRing>,
+}
+
 impl BlockChannel {
     /// Starts to be served on a lane. `last_stamp` is the last that an earlier channel of the same index used.
     pub fn join(&mut self, lane: LaneId, last_stamp: u32) {
@@ -73,7 +82,7 @@ impl BlockChannel {
     }
 
     /// Gives up memory and rings, once drained; `None` before.
-    pub fn end_removal(&mut self) -> Option<(Option<Quiesced<Arc<MemoryMap>>>, Vec<StoppedRing>)> {
+    pub fn end_removal(&mut self) -> Option<Remains> {
         if !self.is_drained() {
             return None;
         }
@@ -82,7 +91,7 @@ impl BlockChannel {
         self.map = None;
         let memory = self.memory.take().map(Epoch::close).transpose();
         match memory {
-            Ok(memory) => Some((memory, rings)),
+            Ok(memory) => Some(Remains { memory, rings }),
             Err(open) => {
                 self.memory = Some(open);
                 None

@@ -56,7 +56,7 @@ mod tag;
 pub use channel::BlockChannel;
 pub use complete::Ending;
 pub use config::RANGES_MAX;
-pub use control::SetMemory;
+pub use control::{Remains, SetMemory};
 pub use counters::{ChannelCounters, ChannelSnapshot, Counter};
 pub use doze::Rest;
 pub use error::ChannelError;

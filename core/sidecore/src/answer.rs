@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vfiomux_block::{BlockQueue, LaneId, Segment};
-use vfiomux_channel::{BlockChannel, ChannelId, CommandTag, ExtentMap, SetMemory};
+use vfiomux_channel::{BlockChannel, ChannelId, CommandTag, ExtentMap, Remains, SetMemory};
 use vfiomux_guest::MemoryMap;
 
 use crate::device::{Device, Router, Seat};
@@ -304,7 +304,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
     fn remove_channel(&mut self, id: ChannelId) -> Outcome<Q> {
         let order = Order::RemoveChannel { channel: id };
         let Some(channel) = self.channel_mut(id) else { return Outcome::Refuse(Refusal::NoChannel, order) };
-        let Some((memory, rings)) = channel.end_removal() else { return Outcome::Wait(order) };
+        let Some(Remains { memory, rings }) = channel.end_removal() else { return Outcome::Wait(order) };
         let Some(seat) = self.seats.get_mut(usize::from(id.index)) else {
             return Outcome::Refuse(Refusal::NoChannel, order);
         };

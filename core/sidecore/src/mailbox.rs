@@ -105,8 +105,6 @@ impl<Q: BlockQueue> Handle<Q> {
 
     /// Gives the sidecore an order, and wakes it if it sleeps. The order comes back when the mailbox is full: take reports,
     /// then send it again.
-    // The order is what failed to be sent; the caller needs all of it.
-    #[expect(clippy::result_large_err, reason = "the error is the order itself, to be sent again")]
     pub fn send(&self, order: Order<Q>) -> Result<Ticket, Order<Q>> {
         let ticket = Ticket(self.0.next_ticket.fetch_add(1, Ordering::Relaxed));
         self.0.orders.push((ticket, order)).map_err(|(_, order)| order)?;
