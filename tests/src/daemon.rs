@@ -246,6 +246,21 @@ fn complaint(child: &mut Child) -> String {
     complaint
 }
 
+/// What a failed test shows of the daemon that it failed with.
+impl Drop for Vfiomuxd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for arguments in [["status", "--json"].as_slice(), &["channel", "list", "--json"]] {
+                eprintln!(
+                    "vfiomuxctl {arguments:?}: {}",
+                    String::from_utf8_lossy(&self.try_ctl(arguments).stdout)
+                );
+            }
+            eprintln!("vfiomuxd says:\n{}", self.log());
+        }
+    }
+}
+
 impl Backend for Vfiomuxd {
     fn create_disk(&mut self, name: &str, size_mib: u64, queues: u16) -> PathBuf {
         self.create_channel(name, "sim0", "tenant", size_mib, queues)

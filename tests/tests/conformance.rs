@@ -77,7 +77,7 @@ fn next(load: &Options) -> Options {
 
 /// Runs loads at the same time, each on a thread.
 #[track_caller]
-fn run_together(daemon: &Vfiomuxd, loads: &[Options]) {
+fn run_together(loads: &[Options]) {
     let failures: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = loads.iter().map(|load| scope.spawn(|| check::run(load))).collect();
         threads
@@ -85,7 +85,7 @@ fn run_together(daemon: &Vfiomuxd, loads: &[Options]) {
             .filter_map(|thread| thread.join().expect("a check does not panic").err())
             .collect()
     });
-    assert!(failures.is_empty(), "{failures:?}\n{}", daemon.log());
+    assert!(failures.is_empty(), "{failures:?}");
 }
 
 /// Two tenants at work on one simulated controller, twice, with buffers cut in every way.
@@ -95,9 +95,9 @@ fn two_tenants_on(spec: &str, queues: u16) {
     let daemon = Vfiomuxd::start(directory.path(), &[spec]);
     let first = load(directory.path(), daemon.create_channel("a", "sim0", "alice", 48, queues), 1, queues);
     let second = load(directory.path(), daemon.create_channel("b", "sim0", "bob", 48, queues), 2, queues);
-    run_together(&daemon, &[first.clone(), second.clone()]);
+    run_together(&[first.clone(), second.clone()]);
     let odd = |load: &Options| Options { segments: Segments::Odd, ..next(load) };
-    run_together(&daemon, &[odd(&first), odd(&second)]);
+    run_together(&[odd(&first), odd(&second)]);
     daemon.terminate();
 }
 
@@ -128,15 +128,15 @@ fn data_outlives_a_restart_and_a_crash_of_the_daemon() {
     let daemon = Vfiomuxd::start(directory.path(), &[&spec]);
     let first = load(directory.path(), daemon.create_channel("a", "sim0", "alice", 48, 1), 1, 1);
     let second = load(directory.path(), daemon.create_channel("b", "sim0", "bob", 48, 1), 2, 1);
-    run_together(&daemon, &[first.clone(), second.clone()]);
+    run_together(&[first.clone(), second.clone()]);
     daemon.terminate();
 
     let daemon = Vfiomuxd::start(directory.path(), &[&spec]);
-    run_together(&daemon, &[next(&first), next(&second)]);
+    run_together(&[next(&first), next(&second)]);
     daemon.kill();
 
-    let daemon = Vfiomuxd::start(directory.path(), &[&spec]);
-    run_together(&daemon, &[next(&first), next(&second)]);
+    let _daemon = Vfiomuxd::start(directory.path(), &[&spec]);
+    run_together(&[next(&first), next(&second)]);
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn a_front_end_that_dies_with_requests_in_flight_can_be_replaced_at_once() {
     check::run(&first).expect("the first front-end ends well");
     for round in 0..10 {
         let dies = Options { abandon_after: Some(100), seed: 1_000 + round, ..next(&first) };
-        check::run(&dies).unwrap_or_else(|error| panic!("round {round}: {error}\n{}", daemon.log()));
+        check::run(&dies).unwrap_or_else(|error| panic!("round {round}: {error}"));
     }
-    run_together(&daemon, &[next(&first)]);
+    run_together(&[next(&first)]);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_channel_that_is_suspended_and_resumed_under_load_loses_nothing() {
             daemon.ctl(&["channel", "resume", "a"]);
         }
         let outcome = load.join().expect("a check does not panic");
-        outcome.unwrap_or_else(|error| panic!("{error}\n{}", daemon.log()));
+        outcome.unwrap_or_else(|error| panic!("{error}"));
     });
 }
 
@@ -181,7 +181,7 @@ fn the_next_owner_of_a_channel_s_place_finds_zeros() {
         let socket = daemon.create_channel("a", "sim0", &format!("tenant-{owner}"), 64, 1);
         // The whole of the channel is used, so that whatever part of it the next owner gets was written to.
         let whole = Options { span_bytes: 64 << 20, ..load(directory.path(), socket, owner, 1) };
-        run_together(&daemon, &[whole]);
+        run_together(&[whole]);
         daemon.ctl(&["channel", "destroy", "a"]);
     }
 }

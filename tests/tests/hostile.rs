@@ -55,7 +55,7 @@ impl Neighbours {
                 assert!(shown["reasons"]["oper"].is_string(), "a quarantine has a reason: {shown}");
                 break;
             }
-            assert!(Instant::now() < deadline, "not quarantined: {shown}\n{}", self.daemon.log());
+            assert!(Instant::now() < deadline, "not quarantined: {shown}");
             std::thread::sleep(Duration::from_millis(10));
         }
         self.bystander_is_fine();
@@ -63,8 +63,7 @@ impl Neighbours {
 
     #[track_caller]
     fn bystander_is_fine(&self) {
-        check::run(&self.bystander)
-            .unwrap_or_else(|error| panic!("the bystander: {error}\n{}", self.daemon.log()));
+        check::run(&self.bystander).unwrap_or_else(|error| panic!("the bystander: {error}"));
     }
 }
 
@@ -140,12 +139,17 @@ fn more_chains_than_the_ring_has_entries() {
     Neighbours::new().quarantined_after(|driver| driver.set_available_index(0, 0x8000));
 }
 
+/// The one malformed request that the ring survives: there is no place to say so, but the buffers can be given back.
 #[test]
-fn a_chain_without_room_for_the_status() {
-    Neighbours::new().quarantined_after(|driver| {
-        driver.write_descriptor(0, 0, Descriptor { flags: 0, ..header() });
-        driver.publish(0, 0);
-    });
+fn a_chain_without_room_for_the_status_is_given_back_undone() {
+    let neighbours = Neighbours::new();
+    let mut driver = neighbours.rogue();
+    driver.write_descriptor(0, 0, Descriptor { flags: 0, ..header() });
+    driver.publish(0, 0);
+    assert_eq!(driver.wait_for_used(0, PATIENCE), Some((0, 0)));
+    assert_eq!(neighbours.daemon.ctl_json(&["channel", "show", "rogue"])["counters"]["error_ops"], 1);
+    assert_eq!(driver.request(0, Request::Flush, 0, &mut [], false), Some(STATUS_OK));
+    neighbours.bystander_is_fine();
 }
 
 #[test]

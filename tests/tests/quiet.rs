@@ -10,8 +10,9 @@ use vfiomux_tests::check::{self, Options};
 use vfiomux_tests::daemon::Vfiomuxd;
 use vfiomux_tests::lab::Lab;
 
-/// Signals through eventfds are how a guest is told of completions: one a ring and breath at most.
-const EVENTFD_SIGNALS: [&str; 1] = ["write"];
+/// Eventfd signals are how a guest is told of completions, one a ring and breath at most; and a simulated device gives discarded memory
+/// back to the system, which is the device's doing and not the daemon's.
+const EXPECTED: [&str; 2] = ["write", "madvise"];
 
 #[test]
 fn a_busy_daemon_makes_no_system_call_per_request() {
@@ -28,13 +29,13 @@ fn a_busy_daemon_makes_no_system_call_per_request() {
 
     let counts = directory.path().join("system-calls");
     let calls = counted_while(&daemon, &counts, || {
-        check::run(&load).unwrap_or_else(|error| panic!("{error}\n{}", daemon.log()));
+        check::run(&load).unwrap_or_else(|error| panic!("{error}"));
     });
     let others: u64 =
-        calls.iter().filter(|(name, _)| !EVENTFD_SIGNALS.contains(&name.as_str())).map(|call| call.1).sum();
+        calls.iter().filter(|(name, _)| !EXPECTED.contains(&name.as_str())).map(|call| call.1).sum();
     // What there is belongs to the session's beginning and end, and to the control thread.
     assert!(
-        others < load.operations / 20,
+        others < load.operations / 50,
         "{others} system calls for {} requests: {calls:?}",
         load.operations
     );

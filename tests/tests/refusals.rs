@@ -17,11 +17,18 @@ fn assert_says(complaint: &str, wanted: &[&str]) {
 }
 
 #[test]
-fn a_daemon_on_a_device_that_is_not_there() {
+fn a_device_that_is_not_there_is_told_of_and_keeps_nobody_from_the_others() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (status, complaint) = Vfiomuxd::refused(directory.path(), &["0000:fe:1f.7"]);
-    assert!(!status.success());
-    assert_says(&complaint, &["0000:fe:1f.7"]);
+    let daemon = Vfiomuxd::start(directory.path(), &["0000:fe:1f.7", "sim:nvme,size=64M"]);
+    let device = daemon.ctl_json(&["device", "show", "0000:fe:1f.7"]);
+    assert_eq!(device["state"], "failed");
+    assert_says(
+        device["reason"].as_str().unwrap_or_default(),
+        &["no PCI function 0000:fe:1f.7", "device list"],
+    );
+    let create = ["channel", "create", "a", "--device", "0000:fe:1f.7", "--tenant", "alice", "--size", "16M"];
+    assert_says(&daemon.ctl_refused(&create), &["0000:fe:1f.7"]);
+    daemon.create_channel("a", "sim0", "alice", 16, 1);
 }
 
 #[test]

@@ -49,8 +49,8 @@ fn a_filesystem_on_a_disk_with_two_queues_keeps_its_files() {
     let daemon = Vfiomuxd::start(vm.directory(), &["sim:nvme,size=1G"]);
     let socket = daemon.create_channel("a", "sim0", "alice", 256, 2);
 
-    let report = vm.arguments(&disk(&socket, 2)).run(|_| Ok(()));
-    assert_eq!(report.value("verified"), Some("13 files"));
+    let vm = vm.arguments(&disk(&socket, 2));
+    assert_eq!(vm.run(|_| Ok(())).value("verified"), Some("13 files"));
     daemon.terminate();
 }
 
@@ -62,8 +62,8 @@ fn every_kind_of_request_does_what_it_says_on_both_queues() {
     let daemon = Vfiomuxd::start(vm.directory(), &["sim:nvme,size=256M,lba=4096,mdts=3"]);
     let socket = daemon.create_channel("a", "sim0", "alice", 64, 2);
 
-    let report = vm.arguments(&disk(&socket, 2)).run(|_| Ok(()));
-    assert_eq!(report.lines, ["direct", "queues", "write zeroes", "discard"]);
+    let vm = vm.arguments(&disk(&socket, 2));
+    assert_eq!(vm.run(|_| Ok(())).lines, ["direct", "queues", "write zeroes", "discard"]);
     let counters = &daemon.ctl_json(&["channel", "show", "a"])["counters"];
     assert!(counters["write_zeroes_ops"] != 0 && counters["discard_ops"] != 0, "{counters}");
     assert_eq!(counters["error_ops"], 0, "{counters}");
@@ -115,7 +115,8 @@ fn a_guest_outlives_a_crash_of_the_daemon() {
     let mut daemon = Some(Vfiomuxd::start(&directory, &[&spec]));
     let socket = daemon.as_ref().expect("just started").create_channel("a", "sim0", "alice", 64, 1);
 
-    let report = vm.arguments(&disk(&socket, 1)).run(|vm| {
+    let vm = vm.arguments(&disk(&socket, 1));
+    let report = vm.run(|vm| {
         vm.wait_for("crash")?;
         daemon.take().expect("running").kill();
         daemon = Some(Vfiomuxd::start(&directory, &[&spec]));

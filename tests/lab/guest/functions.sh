@@ -48,6 +48,15 @@ bind_to_vfio() {
     [ "$(basename "$(readlink -f "$device/driver")")" = vfio-pci ] || fail "$1 was not bound to vfio-pci"
 }
 
+# give_back_to DRIVER ADDRESS
+give_back_to() {
+    device=/sys/bus/pci/devices/$2
+    [ ! -e "$device/driver" ] || echo "$2" >"$device/driver/unbind"
+    echo >"$device/driver_override"
+    echo "$2" >/sys/bus/pci/drivers_probe
+    [ "$(driver_of "$2")" = "$1" ] || fail "$2 was not bound to $1"
+}
+
 # --- the programs under test -----------------------------------------------------------------------------------------------------
 
 control=/run/vfiomux/control.sock

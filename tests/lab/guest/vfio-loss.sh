@@ -6,7 +6,7 @@ bind_to_vfio "$ADDRESS"
 start_daemon --device "$ADDRESS"
 ctl device format "$ADDRESS"
 create_channel a "$ADDRESS" 32M 1
-/host/vfiomux-check /run/vfiomux/a.sock --until-error --operations 100000000 --no-sweep --patience-seconds 30 >/tmp/check-a 2>&1 &
+/host/vfiomux-check /run/vfiomux/a.sock --until-error --operations 100000000 --no-sweep --patience-seconds 8 >/tmp/check-a 2>&1 &
 load=$!
 wait_until 20 test -S /run/vfiomux/a.sock
 sleep 1

@@ -2,7 +2,7 @@
 # variables: ADDRESS
 
 start_daemon
-refused 'not|no such|unknown' ctl device claim 0000:77:00.0
+refused 'no PCI function' ctl device claim 0000:77:00.0
 
 wait_until 20 test -b /dev/nvme0n1
 /host/mke2fs -q -t ext4 /dev/nvme0n1
@@ -22,10 +22,14 @@ refused 'use|exist' create_channel a "$ADDRESS" 16M 1
 ctl channel destroy a
 stop_daemon
 
-# Bound to the kernel's driver again, by hand: the daemon must not steal it.
-echo >"/sys/bus/pci/devices/$ADDRESS/driver_override"
-[ "$(driver_of "$ADDRESS")" != vfio-pci ] || echo "$ADDRESS" >/sys/bus/pci/drivers/vfio-pci/unbind
-echo "$ADDRESS" >/sys/bus/pci/drivers_probe
-expect 'the driver' "$(driver_of "$ADDRESS")" nvme
-refused "$ADDRESS.*nvme.*claim" timeout 20 /host/vfiomuxd --device "$ADDRESS" --state-dir /run/other --control /run/other.sock
+# Naming a device on the command line is no leave to pull it from under a filesystem.
+give_back_to nvme "$ADDRESS"
+wait_until 20 test -b /dev/nvme0n1
+/host/mke2fs -q -t ext4 -F /dev/nvme0n1
+mount -t ext4 /dev/nvme0n1 /mnt
+start_daemon --device "$ADDRESS"
+device_shows "$ADDRESS" '"state": ?"failed"' || fail 'a device in use was taken'
+ctl device show "$ADDRESS" --json | grep '"reason"' | grep -q /mnt || fail 'the reason does not name the mount'
+expect 'the driver of a device in use' "$(driver_of "$ADDRESS")" nvme
+stop_daemon
 report 'refused'

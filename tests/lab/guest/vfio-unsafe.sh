@@ -2,5 +2,7 @@
 # variables: ADDRESS
 
 bind_to_vfio "$ADDRESS"
-refused 'interrupt' timeout 20 /host/vfiomuxd --device "$ADDRESS" --state-dir /run/state --control /run/control.sock
-report "said $(grep -i interrupt /tmp/refused | head -n 1)"
+start_daemon --device "$ADDRESS"
+device_shows "$ADDRESS" '"state": ?"failed"' || fail 'the controller was taken'
+report "said $(ctl device show "$ADDRESS" --json | grep '"reason"')"
+stop_daemon

@@ -12,7 +12,7 @@ use vfiomux_tests::check::{self, CheckError, Initial, Options, Outcome, Segments
 
 /// Drives a vhost-user-blk socket with random requests and holds every byte that comes back against an oracle.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 struct Arguments {
     /// The back-end's socket
     socket: PathBuf,
