@@ -20,14 +20,20 @@ pub(crate) fn start_devices(config: &Config, sysfs: &Sysfs) -> Result<Vec<StartD
         .map(|spec| {
             let wrong = |why: String| DaemonError::Device { spec: spec.clone(), why };
             if spec.starts_with("sim:") {
-                let parsed: DeviceSpec = spec.parse().map_err(|error: vfiomux_sim::SimError| wrong(error.to_string()))?;
+                let parsed: DeviceSpec =
+                    spec.parse().map_err(|error: vfiomux_sim::SimError| wrong(error.to_string()))?;
                 let name = format!("sim{simulated}");
                 simulated += 1;
-                Ok(StartDevice { address: None, open: sim_opener(parsed, name.clone()), name, format_if_blank: true })
+                Ok(StartDevice {
+                    address: None,
+                    open: sim_opener(parsed, name.clone()),
+                    name,
+                    format_if_blank: true,
+                })
             } else {
-                let address: PciAddress = spec
-                    .parse()
-                    .map_err(|error| wrong(format!("{error}; a simulated device is written sim:nvme,size=4G")))?;
+                let address: PciAddress = spec.parse().map_err(|error| {
+                    wrong(format!("{error}; a simulated device is written sim:nvme,size=4G"))
+                })?;
                 Ok(StartDevice {
                     name: address.to_string(),
                     address: Some(address),
@@ -64,9 +70,9 @@ pub(crate) fn pci_opener(config: &Config, sysfs: &Sysfs) -> Box<dyn Fn(PciAddres
                     let undone = bind::release(&sysfs, address, claim.previous_driver.as_deref());
                     Err(match undone {
                         Ok(()) => error,
-                        Err(undoing) => {
-                            HwError::Refused(format!("{error}; giving it back to its driver failed too: {undoing}"))
-                        }
+                        Err(undoing) => HwError::Refused(format!(
+                            "{error}; giving it back to its driver failed too: {undoing}"
+                        )),
                     })
                 }
             }

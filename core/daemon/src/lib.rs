@@ -36,7 +36,8 @@ pub fn run(arguments: &Arguments) -> Result<(), DaemonError> {
     };
     let control = Control::new(setup)?;
     let stop = control.stopper();
-    let mut signals = signal_hook::iterator::Signals::new([rustix_signal::TERM, rustix_signal::INT]).map_err(DaemonError::Signals)?;
+    let mut signals = signal_hook::iterator::Signals::new([rustix_signal::TERM, rustix_signal::INT])
+        .map_err(DaemonError::Signals)?;
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || signals.forever().for_each(|_| stop.stop()))
@@ -59,7 +60,9 @@ fn announce(control: &std::path::Path, devices: &[(String, FunctionState, Option
         .iter()
         .map(|(name, state, reason)| {
             let state = format!("{state:?}").to_lowercase();
-            reason.as_ref().map_or_else(|| format!("{name} {state}"), |reason| format!("{name} {state} ({reason})"))
+            reason
+                .as_ref()
+                .map_or_else(|| format!("{name} {state}"), |reason| format!("{name} {state} ({reason})"))
         })
         .collect();
     let list = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
@@ -70,7 +73,8 @@ fn announce(control: &std::path::Path, devices: &[(String, FunctionState, Option
 
 /// Log lines go to standard error, events among them; standard output carries the ready line alone.
 fn start_log(level: LogLevel) {
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::from(level)).with_writer(std::io::stderr);
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::from(level)).with_writer(std::io::stderr);
     // In a test or a demonstration there may be a log already.
     let _ = subscriber.with_target(false).try_init();
 }
@@ -91,7 +95,8 @@ fn raise_limits() {
 
 /// The directory of the control socket, when it is one of ours to make.
 fn make_directory(config: &Config) -> Result<(), DaemonError> {
-    let Some(directory) = config.control.parent().filter(|directory| !directory.as_os_str().is_empty()) else {
+    let Some(directory) = config.control.parent().filter(|directory| !directory.as_os_str().is_empty())
+    else {
         return Ok(());
     };
     std::fs::create_dir_all(directory)

@@ -100,31 +100,45 @@ pub enum ConfigError {
 impl Config {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }
 
     /// Reads a text; `path` is for messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let wrong = |what: toml::de::Error| ConfigError::Parse { path: path.to_owned(), what: what.to_string().trim_end().to_owned() };
+        let wrong = |what: toml::de::Error| ConfigError::Parse {
+            path: path.to_owned(),
+            what: what.to_string().trim_end().to_owned(),
+        };
         let given: toml::Table = toml::from_str(text).map_err(wrong)?;
         // The defaults, written out, are the list of all keys: it cannot fall behind the types.
         let known = toml::Table::try_from(Self::default()).unwrap_or_default();
-        unknown_key(&given, &known, "")
-            .map_or(Ok(()), |(key, hint)| Err(ConfigError::UnknownKey { path: path.to_owned(), key, hint }))?;
+        unknown_key(&given, &known, "").map_or(Ok(()), |(key, hint)| {
+            Err(ConfigError::UnknownKey { path: path.to_owned(), key, hint })
+        })?;
         toml::from_str(text).map_err(wrong)
     }
 }
 
 fn unknown_key(given: &toml::Table, known: &toml::Table, prefix: &str) -> Option<(String, String)> {
     given.iter().find_map(|(key, value)| match (known.get(key), value) {
-        (Some(toml::Value::Table(known)), toml::Value::Table(given)) => unknown_key(given, known, &format!("{prefix}{key}.")),
+        (Some(toml::Value::Table(known)), toml::Value::Table(given)) => {
+            unknown_key(given, known, &format!("{prefix}{key}."))
+        }
         (Some(_), _) => None,
         (None, _) => {
-            let nearest = known.keys().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+            let nearest = known
+                .keys()
+                .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
             let hint = match nearest {
-                Some(near) if strsim::jaro_winkler(key, near) > 0.8 => format!("; did you mean {prefix}{near}?"),
-                _ => format!("; there are: {}", known.keys().map(|key| format!("{prefix}{key}")).collect::<Vec<_>>().join(", ")),
+                Some(near) if strsim::jaro_winkler(key, near) > 0.8 => {
+                    format!("; did you mean {prefix}{near}?")
+                }
+                _ => format!(
+                    "; there are: {}",
+                    known.keys().map(|key| format!("{prefix}{key}")).collect::<Vec<_>>().join(", ")
+                ),
             };
             Some((format!("{prefix}{key}"), hint))
         }
@@ -146,8 +160,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_taken_and_the_rest_is_default() {
-        let config = parse("devices = [\"sim:nvme\"]\n[sidecores]\ncpus = [1]\nmode = \"poll\"\n[roles.read]\ngids = [100]").unwrap();
-        assert_eq!((config.sidecores.mode, config.sidecores.spin_us, config.roles.read.gids[0]), (Mode::Poll, 50, 100));
+        let config = parse(
+            "devices = [\"sim:nvme\"]\n[sidecores]\ncpus = [1]\nmode = \"poll\"\n[roles.read]\ngids = [100]",
+        )
+        .unwrap();
+        assert_eq!(
+            (config.sidecores.mode, config.sidecores.spin_us, config.roles.read.gids[0]),
+            (Mode::Poll, 50, 100)
+        );
     }
 
     #[test]

@@ -13,17 +13,23 @@
 
 mod attachment;
 mod channel;
+mod create;
+mod destroy;
 mod device;
 mod drain;
+mod grants;
 mod lines;
 mod operations;
 mod pinner;
+mod resize;
 mod restore;
+mod rings;
 mod seat;
 mod service;
 mod tokens;
 mod view;
 mod warden;
+mod watch;
 mod worker;
 
 use std::cell::RefCell;
@@ -172,7 +178,13 @@ impl Control {
         let (sender, continuations) = mpsc::channel();
         let poster = Poster::new(sender, waker);
         let journal = Journal::open(&config.state_dir)?;
-        let rpc = Server::bind(&config.control, poll.registry().try_clone()?, RPC, config.roles.clone(), Bounds::default())?;
+        let rpc = Server::bind(
+            &config.control,
+            poll.registry().try_clone()?,
+            RPC,
+            config.roles.clone(),
+            Bounds::default(),
+        )?;
         let lines = start_sidecores(&config)?;
         for (index, line) in lines.iter().enumerate() {
             let fd = line.handle.report_fd().as_raw_fd();
@@ -228,7 +240,8 @@ impl Control {
             self.open_device(&name, address.map(|address| address.to_string()), open, format_if_blank)
                 .map_err(StartError::Device)?;
         }
-        let claimed: Vec<PciAddress> = self.journal.settings().claims.keys().filter_map(|name| name.parse().ok()).collect();
+        let claimed: Vec<PciAddress> =
+            self.journal.settings().claims.keys().filter_map(|name| name.parse().ok()).collect();
         for address in claimed {
             let name = address.to_string();
             if !named.contains(&name) {
@@ -250,7 +263,11 @@ impl Control {
         let mut ready = Events::with_capacity(1024);
         let mut next_tick = Instant::now();
         while !self.ended {
-            let wait = if self.rpc.is_busy() { Duration::ZERO } else { next_tick.saturating_duration_since(Instant::now()) };
+            let wait = if self.rpc.is_busy() {
+                Duration::ZERO
+            } else {
+                next_tick.saturating_duration_since(Instant::now())
+            };
             match self.poll.poll(&mut ready, Some(wait)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -305,7 +322,11 @@ impl Control {
                     }
                 }
                 Report::DeviceGone { device } => {
-                    let name = self.devices.values().find(|known| known.slot == device).map(|known| known.name.clone());
+                    let name = self
+                        .devices
+                        .values()
+                        .find(|known| known.slot == device)
+                        .map(|known| known.name.clone());
                     if let Some(name) = name {
                         self.device_leaving(&name, "it answers no more", false);
                     }
@@ -316,6 +337,7 @@ impl Control {
 
     fn tick(&mut self) {
         self.check_deadlines();
+        self.watch_breaths();
         self.knock();
         for line in &mut self.lines {
             line.look(self.now_ns);
@@ -404,7 +426,8 @@ fn start_sidecores(config: &Config) -> Result<Vec<Line>, SidecoreError> {
                 Mode::Adaptive => vfiomux_sidecore::Mode::Adaptive { spin_ns },
                 Mode::Event => vfiomux_sidecore::Mode::Event,
             };
-            let settings = ThreadSettings { name: format!("sidecore-{index}"), cpu, mode, ..ThreadSettings::default() };
+            let settings =
+                ThreadSettings { name: format!("sidecore-{index}"), cpu, mode, ..ThreadSettings::default() };
             Ok(Line::new(SidecoreThread::spawn(settings)?, cpu))
         })
         .collect()

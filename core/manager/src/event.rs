@@ -62,7 +62,8 @@ impl EventLog {
     #[must_use]
     pub fn list(&self, since: Option<u64>, limit: usize) -> EventList {
         let events: Vec<Event> = self.since(since.unwrap_or(0)).take(limit).cloned().collect();
-        let last_seq = events.last().map_or_else(|| since.unwrap_or(0).max(self.next_seq - 1), |event| event.seq);
+        let last_seq =
+            events.last().map_or_else(|| since.unwrap_or(0).max(self.next_seq - 1), |event| event.seq);
         EventList { events, gap: since.and_then(|since| self.gap(since)), last_seq }
     }
 

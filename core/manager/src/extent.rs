@@ -24,7 +24,9 @@ pub const EXTENTS_PER_CHANNEL_MAX: usize = 64;
 
 /// There is not enough free space, or it is too scattered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{wanted} blocks are wanted and {free} are free in {runs} runs (a channel has at most {EXTENTS_PER_CHANNEL_MAX})")]
+#[error(
+    "{wanted} blocks are wanted and {free} are free in {runs} runs (a channel has at most {EXTENTS_PER_CHANNEL_MAX})"
+)]
 pub struct NoSpace {
     /// Blocks asked for.
     pub wanted: u64,
@@ -92,7 +94,12 @@ impl ExtentPool {
     pub fn take(&mut self, blocks: u64) -> Result<Vec<Extent>, NoSpace> {
         let refused = NoSpace { wanted: blocks, free: self.free_blocks(), runs: self.free.len() };
         let wanted = self.rounded(blocks).filter(|&wanted| wanted > 0).ok_or(refused)?;
-        let best = self.free.iter().enumerate().filter(|(_, run)| run.blocks >= wanted).min_by_key(|(_, run)| run.blocks);
+        let best = self
+            .free
+            .iter()
+            .enumerate()
+            .filter(|(_, run)| run.blocks >= wanted)
+            .min_by_key(|(_, run)| run.blocks);
         if let Some((index, run)) = best {
             let taken = Extent { start: run.start, blocks: wanted };
             self.cut(index, wanted);

@@ -112,7 +112,10 @@ impl Settings {
     }
 
     fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        let claims = self.claims.iter().map(|(address, driver)| Record::Claimed { address: address.clone(), driver: driver.clone() });
+        let claims = self
+            .claims
+            .iter()
+            .map(|(address, driver)| Record::Claimed { address: address.clone(), driver: driver.clone() });
         claims.chain(self.channels.values().cloned().map(Record::Setting))
     }
 }
@@ -157,14 +160,24 @@ impl Journal {
     /// Opens `directory`/journal, making both when they are not there; replays it, and rewrites it without its history.
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
         let path = directory.join("journal");
-        let io = |path: &Path| { let path = path.to_owned(); move |source| JournalError::Io { path, source } };
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| JournalError::Io { path, source }
+        };
         std::fs::create_dir_all(directory).map_err(io(directory))?;
         let lock_path = directory.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(io(&lock_path))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(io(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => return Err(JournalError::InUse(directory.to_owned())),
-            Err(std::fs::TryLockError::Error(source)) => return Err(JournalError::Io { path: lock_path, source }),
+            Err(std::fs::TryLockError::Error(source)) => {
+                return Err(JournalError::Io { path: lock_path, source });
+            }
         }
         let text = match std::fs::read(&path) {
             Ok(text) => text,
@@ -218,7 +231,9 @@ fn line(record: &Record) -> Vec<u8> {
 fn replay(path: &Path, text: &[u8]) -> Result<Settings, JournalError> {
     let mut settings = Settings::default();
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-    for (index, line) in text[..whole].split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+    for (index, line) in
+        text[..whole].split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty())
+    {
         match parse(line) {
             Ok(record) => settings.apply(&record),
             Err(what) => return Err(JournalError::Damaged { path: path.to_owned(), line: index + 1, what }),

@@ -74,10 +74,14 @@ pub enum LabelError {
     #[error("there is no label")]
     None,
     /// Something of ours is there, and neither copy is whole.
-    #[error("the label is damaged: {0}; restore the first 2 MiB of the namespace from a backup, or give up its channels with vfiomuxctl device format DEVICE --erase")]
+    #[error(
+        "the label is damaged: {0}; restore the first 2 MiB of the namespace from a backup, or give up its channels with vfiomuxctl device format DEVICE --erase"
+    )]
     Damaged(String),
     /// The label has grown beyond its area.
-    #[error("the label would need {0} bytes and its area has {COPY_BYTES}; destroy channels, or use fewer, larger ones")]
+    #[error(
+        "the label would need {0} bytes and its area has {COPY_BYTES}; destroy channels, or use fewer, larger ones"
+    )]
     TooLarge(usize),
 }
 
@@ -111,7 +115,9 @@ impl Label {
         let (mut newest, mut damage) = (None::<Self>, None);
         for copy in copies {
             match copy {
-                Ok(label) if newest.as_ref().is_none_or(|best| best.generation < label.generation) => newest = Some(label),
+                Ok(label) if newest.as_ref().is_none_or(|best| best.generation < label.generation) => {
+                    newest = Some(label)
+                }
                 Ok(_) | Err(LabelError::None) => {}
                 Err(error) => damage = Some(error),
             }
@@ -127,7 +133,10 @@ impl Label {
             return Err(LabelError::None);
         }
         if magic[15] != MAGIC[15] {
-            return Err(LabelError::Damaged(format!("it has version {} and this program knows version {}", magic[15], MAGIC[15])));
+            return Err(LabelError::Damaged(format!(
+                "it has version {} and this program knows version {}",
+                magic[15], MAGIC[15]
+            )));
         }
         let word = |at: usize| rest.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
         let (generation, length) = word(0).zip(word(8)).ok_or_else(|| damaged("its header is cut short"))?;
@@ -137,7 +146,8 @@ impl Label {
         if crc != Some(crc32c::crc32c_append(crc32c::crc32c(&copy[..CRC_AT]), body)) {
             return Err(damaged("its checksum does not match"));
         }
-        let mut label: Self = serde_json::from_slice(body).map_err(|error| LabelError::Damaged(error.to_string()))?;
+        let mut label: Self =
+            serde_json::from_slice(body).map_err(|error| LabelError::Damaged(error.to_string()))?;
         label.generation = generation;
         Ok(label)
     }

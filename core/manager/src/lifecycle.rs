@@ -138,7 +138,9 @@ impl Life for Oper {
 
     fn advice(self) -> &'static str {
         match self {
-            Self::Defined | Self::Quiescing | Self::Draining | Self::Scrubbing => "it is on its way; try again in a moment",
+            Self::Defined | Self::Quiescing | Self::Draining | Self::Scrubbing => {
+                "it is on its way; try again in a moment"
+            }
             Self::Provisioned => "attach it with vfiomuxctl channel attach, or destroy it",
             Self::Listening | Self::Active => "detach, suspend or destroy it",
             Self::Suspended => "resume it with vfiomuxctl channel resume, or destroy it",
@@ -196,14 +198,14 @@ pub fn first_violation(trace: impl IntoIterator<Item = (Oper, Oper)>) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::HashSet;
 
     use super::*;
 
     /// L1: the table is a function, so what happens never depends on the order of its rows.
     #[test]
     fn no_state_has_two_successors_for_one_step() {
-        let mut seen = BTreeSet::new();
+        let mut seen = HashSet::new();
         for &(from, by, _) in TABLE {
             assert!(seen.insert((from, format!("{by:?}"))), "{from:?} has two arcs for {by:?}");
         }
@@ -219,8 +221,10 @@ mod tests {
 
     #[test]
     fn every_state_can_end_and_the_end_is_final() {
-        let mut ends = BTreeSet::from([Oper::Destroyed]);
-        while let Some((from, ..)) = TABLE.iter().find(|(from, _, to)| ends.contains(to) && !ends.contains(from)) {
+        let mut ends = HashSet::from([Oper::Destroyed]);
+        while let Some((from, ..)) =
+            TABLE.iter().find(|(from, _, to)| ends.contains(to) && !ends.contains(from))
+        {
             ends.insert(*from);
         }
         assert!(TABLE.iter().all(|(from, ..)| ends.contains(from)));
@@ -231,7 +235,8 @@ mod tests {
     #[test]
     fn the_monitor_catches_a_suspend_during_destroy() {
         use Oper::{Active, Defined, Draining, Listening, Provisioned, Quiescing};
-        let good = [(Defined, Provisioned), (Provisioned, Listening), (Listening, Active), (Active, Draining)];
+        let good =
+            [(Defined, Provisioned), (Provisioned, Listening), (Listening, Active), (Active, Draining)];
         assert_eq!(first_violation(good), None);
         let bad = good.into_iter().chain([(Draining, Quiescing)]);
         assert_eq!(first_violation(bad), Some((Draining, Quiescing)));

@@ -12,22 +12,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use mio::Interest;
 use mio::Token as Readiness;
-use mio::{Interest, Registry};
-use vfiomux_channel::RingStart;
-use vfiomux_guest::{Call, FileRegion, Inflight, Kick, MemoryMap, SplitRing};
-use vfiomux_hw::{DmaDomain, Epoch, Quiesced};
+use vfiomux_guest::{Call, FileRegion, Inflight, Kick, MemoryMap};
 use vfiomux_rpc::{Endpoint, EndpointMode, ErrorCode, EventKind, ObjectKind, RpcError};
-use vfiomux_sidecore::{Answer, Order};
+use vfiomux_sidecore::Order;
 use vfiomux_vhost::{
-    Action, BackendChannel, Connection, Connector, Device, EndReason, InflightRegion, Listener, Outcome, RegionGrant,
-    RegionId, RingSetup, Session, Token,
+    Action, BackendChannel, Connection, Connector, Device, EndReason, Listener, Outcome, RegionId, Session,
+    Token,
 };
 
 use super::Control;
 use super::channel::Seat;
+use super::rings::{duplicate, inflight_region};
 use crate::event::event;
 use crate::lifecycle::{Oper, Step};
 
@@ -57,7 +56,7 @@ pub(crate) struct Attachment {
 /// A session and what it has made us hold.
 pub(crate) struct Live {
     /// Tells this session from others of the channel: an answer to another one's action is dropped.
-    serial: u64,
+    pub(crate) serial: u64,
     token: Readiness,
     pub(crate) connection: Connection,
     pub(crate) session: Session,
@@ -65,12 +64,14 @@ pub(crate) struct Live {
     /// What the front-end lends, without any mapping of it: mappings live in memory maps alone.
     pub(crate) regions: Vec<KeptRegion>,
     /// The map that the sidecore has; kept weakly, because only the sidecore's is ever given back as quiesced.
-    map: std::sync::Weak<MemoryMap>,
+    pub(crate) map: Weak<MemoryMap>,
     /// Rings that the sidecore serves, or is about to, with their entries.
     pub(crate) rings: BTreeMap<u16, u16>,
-    inflight: Option<Arc<Inflight>>,
+    /// By which eventfd each ring interrupts, for freeing a sidecore that is held up there.
+    pub(crate) calls: BTreeMap<u16, Arc<OwnedFd>>,
+    pub(crate) inflight: Option<Arc<Inflight>>,
     /// The session is over; its rings are being stopped.
-    closing: bool,
+    pub(crate) closing: bool,
 }
 
 /// A region that a front-end lends.
@@ -91,7 +92,9 @@ impl Door {
             RpcError::new(code, error.to_string()).about(format!("endpoint {}", endpoint.path.display()))
         };
         match endpoint.mode {
-            EndpointMode::Server => Listener::bind(&endpoint.path, SOCKET_MODE).map(Self::Server).map_err(about),
+            EndpointMode::Server => {
+                Listener::bind(&endpoint.path, SOCKET_MODE).map(Self::Server).map_err(about)
+            }
             EndpointMode::Client => Connector::new(&endpoint.path).map(Self::Client).map_err(about),
         }
     }
@@ -127,7 +130,8 @@ impl Control {
         why: &str,
         next: impl FnOnce(&mut Control) + 'static,
     ) {
-        let Some(attachment) = self.channels.get_mut(id).and_then(|channel| channel.attachment.as_mut()) else {
+        let Some(attachment) = self.channels.get_mut(id).and_then(|channel| channel.attachment.as_mut())
+        else {
             return next(self);
         };
         attachment.closed |= close;
@@ -147,7 +151,8 @@ impl Control {
 
     /// Something of a channel's endpoint is ready.
     pub(crate) fn endpoint_ready(&mut self, id: &str, token: Readiness) {
-        let Some(attachment) = self.channels.get_mut(id).and_then(|channel| channel.attachment.as_mut()) else {
+        let Some(attachment) = self.channels.get_mut(id).and_then(|channel| channel.attachment.as_mut())
+        else {
             return;
         };
         if token == attachment.door_token {
@@ -169,7 +174,8 @@ impl Control {
     /// Takes all connections that wait. The newest wins: a VMM that connects again has lost the old one.
     fn accept(&mut self, id: &str) {
         loop {
-            let Some(attachment) = self.channels.get_mut(id).and_then(|channel| channel.attachment.as_mut()) else {
+            let Some(attachment) = self.channels.get_mut(id).and_then(|channel| channel.attachment.as_mut())
+            else {
                 return;
             };
             let Door::Server(listener) = &attachment.door else { return };
@@ -190,7 +196,8 @@ impl Control {
         let now_ns = self.now_ns;
         let mut connected = Vec::new();
         for (id, channel) in &mut self.channels {
-            let Some(attachment) = channel.attachment.as_mut().filter(|a| a.live.is_none() && !a.closed) else {
+            let Some(attachment) = channel.attachment.as_mut().filter(|a| a.live.is_none() && !a.closed)
+            else {
                 continue;
             };
             if let Door::Client(connector) = &mut attachment.door
@@ -206,8 +213,12 @@ impl Control {
 
     fn connected(&mut self, id: &str, connection: Connection) {
         let Some(channel) = self.channels.get_mut(id) else { return };
-        let serving = matches!(channel.setting.oper, Oper::Listening | Oper::Active | Oper::Suspended | Oper::Quiescing);
-        let Some(attachment) = channel.attachment.as_mut().filter(|attachment| serving && !attachment.closed) else {
+        let serving = matches!(
+            channel.setting.oper,
+            Oper::Listening | Oper::Active | Oper::Suspended | Oper::Quiescing
+        );
+        let Some(attachment) = channel.attachment.as_mut().filter(|attachment| serving && !attachment.closed)
+        else {
             return;
         };
         match &mut attachment.live {
@@ -253,8 +264,9 @@ impl Control {
             session,
             back_channel: None,
             regions: Vec::new(),
-            map: std::sync::Weak::new(),
+            map: Weak::new(),
             rings: BTreeMap::new(),
+            calls: BTreeMap::new(),
             inflight: None,
             closing: false,
         };
@@ -274,7 +286,9 @@ impl Control {
             let Some(live) = self.live_mut(id) else { return };
             let progress = live.connection.pump(&mut live.session);
             let (serial, mut acted) = (live.serial, false);
-            while let Some(action) = self.live_mut(id).filter(|l| l.serial == serial).and_then(|l| l.session.next_action()) {
+            while let Some(action) =
+                self.live_mut(id).filter(|l| l.serial == serial).and_then(|l| l.session.next_action())
+            {
                 acted = true;
                 self.act(id, serial, action);
             }
@@ -290,20 +304,33 @@ impl Control {
             Action::StartRing { token, index, setup } => self.start_ring(id, serial, token, index, setup),
             Action::StopRing { token, index } => self.stop_ring(id, serial, token, index),
             Action::SetKick { token, index, kick } => {
-                let kick = kick.map(|fd| duplicate(&fd).and_then(|fd| Kick::new(fd).map_err(|e| e.to_string())));
+                let kick =
+                    kick.map(|fd| duplicate(&fd).and_then(|fd| Kick::new(fd).map_err(|e| e.to_string())));
                 match kick.transpose() {
-                    Ok(kick) => self.ring_order(id, serial, token, |seat| Order::SetKick { channel: seat.id, index, kick }),
+                    Ok(kick) => self.ring_order(id, serial, token, |seat| Order::SetKick {
+                        channel: seat.id,
+                        index,
+                        kick,
+                    }),
                     Err(why) => self.complete(id, serial, token, Outcome::Failed(why)),
                 }
             }
             Action::SetCall { token, index, call } => {
-                let call = call.map(|fd| duplicate(&fd).and_then(|fd| Call::new(fd).map_err(|e| e.to_string())));
+                self.keep_call(id, index, call.as_ref());
+                let call =
+                    call.map(|fd| duplicate(&fd).and_then(|fd| Call::new(fd).map_err(|e| e.to_string())));
                 match call.transpose() {
-                    Ok(call) => self.ring_order(id, serial, token, |seat| Order::SetCall { channel: seat.id, index, call }),
+                    Ok(call) => self.ring_order(id, serial, token, |seat| Order::SetCall {
+                        channel: seat.id,
+                        index,
+                        call,
+                    }),
                     Err(why) => self.complete(id, serial, token, Outcome::Failed(why)),
                 }
             }
-            Action::MapMemory { token, regions, replace } => self.map_memory(id, serial, token, regions, replace),
+            Action::MapMemory { token, regions, replace } => {
+                self.map_memory(id, serial, token, regions, replace)
+            }
             Action::UnmapMemory { token, region } => self.unmap_memory(id, serial, token, region),
             Action::GetInflight { token, num_queues, queue_size } => {
                 let outcome = match inflight_region(num_queues, queue_size) {
@@ -313,7 +340,8 @@ impl Control {
                 self.complete(id, serial, token, outcome);
             }
             Action::SetInflight { token, region, num_queues, queue_size } => {
-                let mapped = Inflight::map(region.file, region.mmap_offset, region.mmap_size, num_queues, queue_size);
+                let mapped =
+                    Inflight::map(region.file, region.mmap_offset, region.mmap_size, num_queues, queue_size);
                 let outcome = match mapped {
                     Ok(inflight) => {
                         if let Some(live) = self.live_mut(id) {
@@ -328,11 +356,15 @@ impl Control {
             Action::SetBackendChannel { token, socket, reply_ack } => {
                 let back_token = self.tokens.give(id);
                 let mut back = BackendChannel::new(socket, reply_ack);
-                let registered =
-                    self.poll.registry().register(&mut back, back_token, Interest::READABLE | Interest::WRITABLE);
+                let registered = self.poll.registry().register(
+                    &mut back,
+                    back_token,
+                    Interest::READABLE | Interest::WRITABLE,
+                );
                 let outcome = match registered {
                     Ok(()) => {
-                        let earlier = self.live_mut(id).and_then(|live| live.back_channel.replace((back, back_token)));
+                        let earlier =
+                            self.live_mut(id).and_then(|live| live.back_channel.replace((back, back_token)));
                         if let Some((_, token)) = earlier {
                             self.tokens.take_back(token);
                         }
@@ -347,11 +379,18 @@ impl Control {
             }
             // The error eventfd has no use for a block device, and status is the driver's own affair: both are noted by
             // the session, and nothing follows from them here.
-            Action::SetErr { token, .. } | Action::SetStatus { token, .. } | Action::ResetDevice { token } => {
+            Action::SetErr { token, .. }
+            | Action::SetStatus { token, .. }
+            | Action::ResetDevice { token } => {
                 self.complete(id, serial, token, Outcome::Done);
             }
             Action::WriteConfig { token, .. } => {
-                self.complete(id, serial, token, Outcome::Failed("this device has no writable configuration".into()));
+                self.complete(
+                    id,
+                    serial,
+                    token,
+                    Outcome::Failed("this device has no writable configuration".into()),
+                );
             }
             Action::SetMtu { token, .. } | Action::SendRarp { token, .. } => {
                 self.complete(id, serial, token, Outcome::Failed("this is a block device".into()));
@@ -360,153 +399,7 @@ impl Control {
         }
     }
 
-    fn start_ring(&mut self, id: &str, serial: u64, token: Token, index: u16, setup: RingSetup) {
-        let Some(live) = self.live_mut(id) else { return };
-        let start = ring_start(live, index, &setup);
-        match start {
-            Ok(start) => {
-                live.rings.insert(index, setup.size);
-                let owned = id.to_owned();
-                self.seat_order(
-                    id,
-                    |seat| Order::StartRing { channel: seat.id, index, start: Box::new(start) },
-                    move |control, answer| {
-                        let outcome = match answer {
-                            Some(Answer::Refused { why, .. }) => {
-                                if let Some(live) = control.live_mut(&owned).filter(|live| live.serial == serial) {
-                                    live.rings.remove(&index);
-                                }
-                                Outcome::Failed(why.to_string())
-                            }
-                            _ => {
-                                if control.channels.get(&owned).is_some_and(|c| c.setting.oper == Oper::Listening) {
-                                    control.step(&owned, Step::Start, None);
-                                }
-                                Outcome::Done
-                            }
-                        };
-                        control.complete(&owned, serial, token, outcome);
-                    },
-                );
-            }
-            Err(why) => self.complete(id, serial, token, Outcome::Failed(why)),
-        }
-    }
-
-    fn stop_ring(&mut self, id: &str, serial: u64, token: Token, index: u16) {
-        let owned = id.to_owned();
-        self.arm_drain(id);
-        self.seat_order(
-            id,
-            |seat| Order::StopRing { channel: seat.id, index },
-            move |control, answer| {
-                control.disarm_drain(&owned);
-                let Some(live) = control.live_mut(&owned).filter(|live| live.serial == serial) else { return };
-                live.rings.remove(&index);
-                let (last, closing) = (live.rings.is_empty(), live.closing);
-                let outcome = match answer {
-                    Some(Answer::RingStopped { ring }) => Outcome::RingStopped { base: u32::from(ring.base) },
-                    Some(Answer::Refused { why, .. }) => Outcome::Failed(why.to_string()),
-                    _ => Outcome::Failed("the channel is no longer served".to_owned()),
-                };
-                if last && !closing && control.channels.get(&owned).is_some_and(|c| c.setting.oper == Oper::Active) {
-                    control.step(&owned, Step::SessionLost, Some("the front-end stopped its last ring".to_owned()));
-                }
-                control.complete(&owned, serial, token, outcome);
-            },
-        );
-    }
-
-    /// Gives an order about a ring that is answered with done.
-    fn ring_order(
-        &mut self,
-        id: &str,
-        serial: u64,
-        token: Token,
-        order: impl FnOnce(&Seat) -> super::lines::DeviceOrder,
-    ) {
-        let owned = id.to_owned();
-        self.seat_order(id, order, move |control, answer| {
-            let outcome = match answer {
-                Some(Answer::Refused { why, .. }) => Outcome::Failed(why.to_string()),
-                _ => Outcome::Done,
-            };
-            control.complete(&owned, serial, token, outcome);
-        });
-    }
-
-    fn map_memory(&mut self, id: &str, serial: u64, token: Token, regions: Vec<RegionGrant>, replace: bool) {
-        let Some(domain) = self.domain_of(id) else { return };
-        let Some(live) = self.live_mut(id) else { return };
-        let kept = if replace { Vec::new() } else { live.regions.clone() };
-        let owned = id.to_owned();
-        self.pinner.run(
-            move |pinner| pinner.map(&domain, kept, regions),
-            move |control, result| match result {
-                Ok((kept, map)) => control.set_memory(&owned, serial, token, kept, map),
-                Err(error) => control.complete(&owned, serial, token, Outcome::Failed(error.to_string())),
-            },
-        );
-    }
-
-    fn unmap_memory(&mut self, id: &str, serial: u64, token: Token, region: RegionId) {
-        let Some(domain) = self.domain_of(id) else { return };
-        let Some(live) = self.live_mut(id) else { return };
-        let kept: Vec<KeptRegion> = live.regions.iter().filter(|kept| kept.id != region).cloned().collect();
-        let owned = id.to_owned();
-        self.pinner.run(
-            move |pinner| pinner.map(&domain, kept, Vec::new()),
-            move |control, result| match result {
-                Ok((kept, map)) => control.set_memory(&owned, serial, token, kept, map),
-                Err(error) => control.complete(&owned, serial, token, Outcome::Failed(error.to_string())),
-            },
-        );
-    }
-
-    /// Gives the sidecore a new map; when the old one is quiesced and unmapped, the front-end hears that it is done (D3).
-    fn set_memory(&mut self, id: &str, serial: u64, token: Token, kept: Vec<KeptRegion>, map: MemoryMap) {
-        let map = Arc::new(map);
-        // The session may have ended while the memory was being mapped: then nothing may stay mapped for it (D1).
-        let Some(live) = self.live_mut(id).filter(|live| live.serial == serial && !live.closing) else {
-            return self.unmap(unused(map), |_| {});
-        };
-        live.regions = kept;
-        live.map = Arc::downgrade(&map);
-        let owned = id.to_owned();
-        self.seat_order(
-            id,
-            |seat| Order::SetMemory { channel: seat.id, map },
-            move |control, answer| match answer {
-                Some(Answer::MemoryReplaced { old: Some(old) }) => {
-                    control.unmap(old, move |control| control.complete(&owned, serial, token, Outcome::Done));
-                }
-                Some(Answer::Refused { why, order }) => {
-                    if let Order::SetMemory { map, .. } = *order {
-                        control.unmap(unused(map), |_| {});
-                    }
-                    control.complete(&owned, serial, token, Outcome::Failed(why.to_string()));
-                }
-                _ => control.complete(&owned, serial, token, Outcome::Done),
-            },
-        );
-    }
-
-    /// Has quiesced memory taken out of the device's reach, then goes on.
-    pub(crate) fn unmap(&mut self, memory: Quiesced<Arc<MemoryMap>>, next: impl FnOnce(&mut Control) + Send + 'static) {
-        self.pinner.run(
-            move |pinner| pinner.unmap(memory),
-            move |control, failures| {
-                for error in failures {
-                    let mut fault = event(EventKind::Fault, ObjectKind::Daemon, "vfiomuxd");
-                    fault.reason = Some(error.to_string());
-                    control.tell(fault);
-                }
-                next(control);
-            },
-        );
-    }
-
-    fn complete(&mut self, id: &str, serial: u64, token: Token, outcome: Outcome) {
+    pub(crate) fn complete(&mut self, id: &str, serial: u64, token: Token, outcome: Outcome) {
         let Some(live) = self.live_mut(id).filter(|live| live.serial == serial) else { return };
         if let Outcome::Failed(why) = &outcome {
             tracing::warn!(channel = id, why, "a front-end's request failed");
@@ -541,7 +434,9 @@ impl Control {
                 id,
                 |seat| Order::StopRing { channel: seat.id, index },
                 move |control, _| {
-                    let Some(live) = control.live_mut(&owned).filter(|live| live.serial == serial) else { return };
+                    let Some(live) = control.live_mut(&owned).filter(|live| live.serial == serial) else {
+                        return;
+                    };
                     live.rings.remove(&index);
                     if live.rings.is_empty() {
                         control.disarm_drain(&owned);
@@ -552,24 +447,8 @@ impl Control {
         }
     }
 
-    /// The rings are stopped: take the memory from the sidecore, then from the device.
-    fn drop_memory(&mut self, id: &str) {
-        let owned = id.to_owned();
-        let Ok(nothing) = MemoryMap::new(Vec::new()) else { return self.session_gone(id) };
-        self.seat_order(
-            id,
-            |seat| Order::SetMemory { channel: seat.id, map: Arc::new(nothing) },
-            move |control, answer| match answer {
-                Some(Answer::MemoryReplaced { old: Some(old) }) => {
-                    control.unmap(old, move |control| control.session_gone(&owned));
-                }
-                _ => control.session_gone(&owned),
-            },
-        );
-    }
-
     /// Nothing of the session is left. Begin the next one, or go on with what waited.
-    fn session_gone(&mut self, id: &str) {
+    pub(crate) fn session_gone(&mut self, id: &str) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         let was_active = channel.setting.oper == Oper::Active;
         let Some(attachment) = channel.attachment.as_mut() else { return };
@@ -607,13 +486,8 @@ impl Control {
     }
 
     fn deregister(&mut self, id: &str) -> std::io::Result<()> {
-        let registry: Registry = self.poll.registry().try_clone()?;
+        let registry = self.poll.registry().try_clone()?;
         self.live_mut(id).map_or(Ok(()), |live| registry.deregister(&mut live.connection))
-    }
-
-    fn domain_of(&self, id: &str) -> Option<Arc<DmaDomain>> {
-        let channel = self.channels.get(id)?;
-        self.devices.get(&channel.device)?.domain.clone()
     }
 }
 
@@ -631,42 +505,3 @@ fn device_of(seat: &Seat) -> Device {
 
 /// Entries of the largest ring that is served.
 const RING_SIZE_MAX: u16 = 1024;
-
-/// A map that no sidecore has seen: nothing can name it.
-fn unused(map: Arc<MemoryMap>) -> Quiesced<Arc<MemoryMap>> {
-    match Epoch::open(map).close() {
-        Ok(quiesced) => quiesced,
-        // An epoch that was opened a line ago has nothing in flight.
-        Err(epoch) => unreachable!("a fresh epoch had {} commands in flight", epoch.in_flight()),
-    }
-}
-
-fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, String> {
-    fd.try_clone().map_err(|error| format!("cannot duplicate a descriptor: {error}; raise the limit of open files"))
-}
-
-/// A fresh region for tracking what is in flight. The front-end keeps it, and gives it to whoever serves next.
-fn inflight_region(num_queues: u16, queue_size: u16) -> Result<InflightRegion, String> {
-    let region = Inflight::create(num_queues, queue_size).map_err(|error| error.to_string())?;
-    let file = region.file().ok_or("an in-flight region has no file")?;
-    let file = file.try_clone_to_owned().map_err(|error| format!("cannot duplicate a descriptor: {error}"))?;
-    Ok(InflightRegion { mmap_size: Inflight::size_bytes(num_queues, queue_size), mmap_offset: 0, file })
-}
-
-fn ring_start(live: &Live, index: u16, setup: &RingSetup) -> Result<RingStart, String> {
-    let map = live.map.upgrade().ok_or("a ring was started before memory was shared")?;
-    let base = u16::try_from(setup.base).map_err(|_| "the ring's base is no index of a split ring")?;
-    let kick = setup.kick.as_deref().map(|fd| duplicate(fd).and_then(|fd| Kick::new(fd).map_err(|e| e.to_string())));
-    let call = setup.call.as_deref().map(|fd| duplicate(fd).and_then(|fd| Call::new(fd).map_err(|e| e.to_string())));
-    let setup = vfiomux_guest::RingSetup {
-        size: u32::from(setup.size),
-        desc_user_addr: setup.desc_user_addr,
-        avail_user_addr: setup.avail_user_addr,
-        used_user_addr: setup.used_user_addr,
-        base,
-        features: setup.features,
-    };
-    let inflight = live.inflight.as_ref().and_then(|inflight| inflight.queue(index));
-    let ring = SplitRing::new(&map, &setup, inflight).map_err(|error| error.to_string())?;
-    Ok(RingStart { ring, kick: kick.transpose()?, call: call.transpose()? })
-}

@@ -84,7 +84,11 @@ impl Control {
     }
 
     /// The id of the channel with this name, when no other operation is under way on it and its generation fits.
-    pub(crate) fn channel_free(&self, name: &str, expected_generation: Option<u64>) -> Result<String, RpcError> {
+    pub(crate) fn channel_free(
+        &self,
+        name: &str,
+        expected_generation: Option<u64>,
+    ) -> Result<String, RpcError> {
         let channel = self.channel_named(name)?;
         if let Some(operation) = channel.operation {
             return Err(RpcError::new(ErrorCode::Busy, format!("channel {name} is {operation}"))
@@ -136,9 +140,9 @@ impl Control {
             _ => Health::Ok,
         };
         let health = channel.health;
-        channel.deadline_ns = to.deadline().map(|left| {
-            self.now_ns.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))
-        });
+        channel.deadline_ns = to
+            .deadline()
+            .map(|left| self.now_ns.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)));
         let record = Record::Transition { id: id.to_owned(), step, to };
         self.journal_append(&record);
         let mut told = event(EventKind::Oper, ObjectKind::Channel, name.clone());
@@ -154,7 +158,11 @@ impl Control {
     }
 
     /// Changes the setting of a channel: one generation more, journalled before it takes effect.
-    pub(crate) fn change_setting(&mut self, id: &str, change: impl FnOnce(&mut Setting)) -> Result<(), RpcError> {
+    pub(crate) fn change_setting(
+        &mut self,
+        id: &str,
+        change: impl FnOnce(&mut Setting),
+    ) -> Result<(), RpcError> {
         let Some(channel) = self.channels.get(id) else { return Ok(()) };
         let mut setting = channel.setting.clone();
         change(&mut setting);

@@ -72,9 +72,12 @@ impl Device {
             FunctionState::Ready | FunctionState::Degraded => Ok(()),
             state => {
                 let why = self.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
-                Err(RpcError::new(ErrorCode::DeviceFault, format!("device {} is {state:?}{why}", self.name).to_lowercase())
-                    .about(format!("device {}", self.name))
-                    .next("see vfiomuxctl device show and vfiomuxctl events"))
+                Err(RpcError::new(
+                    ErrorCode::DeviceFault,
+                    format!("device {} is {state:?}{why}", self.name).to_lowercase(),
+                )
+                .about(format!("device {}", self.name))
+                .next("see vfiomuxctl device show and vfiomuxctl events"))
             }
         }
     }
@@ -89,7 +92,8 @@ impl Carving {
         let mut pool = ExtentPool::new(whole, GRAIN_BYTES / block);
         let used = label.channels.iter().flat_map(|channel| &channel.extents).chain(&label.unscrubbed);
         let used: Vec<Extent> = used.copied().collect();
-        pool.take_exactly(&used).map_err(|error| format!("the label is damaged: {error}; see vfiomuxctl device format"))?;
+        pool.take_exactly(&used)
+            .map_err(|error| format!("the label is damaged: {error}; see vfiomuxctl device format"))?;
         Ok(Self { label, pool })
     }
 
@@ -105,7 +109,9 @@ impl Carving {
         };
         let carving = Self::of(label)?;
         if carving.pool.total_blocks() == 0 {
-            return Err("the namespace is smaller than 5 MiB, which leaves no room beside the label".to_owned());
+            return Err(
+                "the namespace is smaller than 5 MiB, which leaves no room beside the label".to_owned()
+            );
         }
         Ok(carving)
     }
@@ -113,11 +119,19 @@ impl Carving {
 
 impl Control {
     /// Begins to own a function.
-    pub(crate) fn open_device(&mut self, name: &str, address: Option<String>, open: Opener, format_if_blank: bool) -> Result<(), RpcError> {
+    pub(crate) fn open_device(
+        &mut self,
+        name: &str,
+        address: Option<String>,
+        open: Opener,
+        format_if_blank: bool,
+    ) -> Result<(), RpcError> {
         let poster = self.poster.clone();
         let warden_name = name.to_owned();
-        let worker = Worker::start(&format!("warden-{name}"), poster.clone(), move || Warden::new(warden_name, poster))
-            .map_err(|error| internal(&error))?;
+        let worker = Worker::start(&format!("warden-{name}"), poster.clone(), move || {
+            Warden::new(warden_name, poster)
+        })
+        .map_err(|error| internal(&error))?;
         let taken: BTreeSet<u16> = self.devices.values().map(|device| device.slot.0).collect();
         let slot = (0..=u16::MAX).find(|slot| !taken.contains(slot)).map(DeviceSlot);
         let device = Device {
@@ -160,7 +174,10 @@ impl Control {
             Ok(up) => up,
             Err(why) => {
                 self.set_function_state(name, FunctionState::Failed, Some(why.clone()));
-                return self.device_settled(name, Err(RpcError::new(ErrorCode::DeviceFault, why).about(format!("device {name}"))));
+                return self.device_settled(
+                    name,
+                    Err(RpcError::new(ErrorCode::DeviceFault, why).about(format!("device {name}"))),
+                );
             }
         };
         let Some(device) = self.devices.get_mut(name) else { return };
@@ -177,7 +194,9 @@ impl Control {
                     Err("it is being formatted".to_owned())
                 }
                 Head::Blank => Err("it has no label; run vfiomuxctl device format".to_owned()),
-                Head::Holds(what) => Err(format!("it holds {what}; vfiomuxctl device format --erase destroys that")),
+                Head::Holds(what) => {
+                    Err(format!("it holds {what}; vfiomuxctl device format --erase destroys that"))
+                }
                 Head::Damaged(error) => Err(error.to_string()),
                 Head::Unreadable(why) => Err(format!("its first blocks cannot be read: {why}")),
             };
@@ -191,7 +210,9 @@ impl Control {
             left -= 1;
             let last = left == 0;
             self.order(line, Order::AttachLane { device: slot, lane }, move |control, answer| {
-                if let (Answer::LaneAttached { lane }, Some(device)) = (answer, control.devices.get_mut(&owned)) {
+                if let (Answer::LaneAttached { lane }, Some(device)) =
+                    (answer, control.devices.get_mut(&owned))
+                {
                     device.queues.insert(line, QueueSeat { queue: queue_id, base_lane: lane });
                 }
                 if last {
@@ -211,7 +232,8 @@ impl Control {
         let owned = name.to_owned();
         self.format_namespace(name, namespace, move |control, result| {
             if let Err(why) = result
-                && let Some(seat) = control.devices.get_mut(&owned).and_then(|d| d.namespaces.get_mut(&namespace))
+                && let Some(seat) =
+                    control.devices.get_mut(&owned).and_then(|d| d.namespaces.get_mut(&namespace))
             {
                 seat.carving = Err(why);
             }
@@ -269,7 +291,14 @@ impl Control {
     }
 
     /// Carries a command of a warden's own to its device.
-    pub(crate) fn serve(&mut self, name: &str, command: Command, buffer: Option<DmaBuffer>, data_bytes: u32, answer_to: Sender<DeviceAnswer>) {
+    pub(crate) fn serve(
+        &mut self,
+        name: &str,
+        command: Command,
+        buffer: Option<DmaBuffer>,
+        data_bytes: u32,
+        answer_to: Sender<DeviceAnswer>,
+    ) {
         let Some(device) = self.devices.get(name) else { return };
         let Some((&line, seat)) = device.queues.first_key_value() else { return };
         let order = Order::Service { device: device.slot, lane: seat.base_lane, command, buffer, data_bytes };
@@ -369,7 +398,7 @@ impl Control {
             let (gathered, owned) = (gathered.clone(), owned.clone());
             self.order(line, Order::RemoveDevice { device: slot }, move |control, answer| {
                 if let Answer::DeviceRemoved { queue } = answer {
-                    gathered.borrow_mut().0.push(queue);
+                    gathered.borrow_mut().0.push(*queue);
                 }
                 if let Ok(all) = Rc::try_unwrap(gathered)
                     && let (queues, Some(next)) = all.into_inner()
@@ -384,7 +413,7 @@ impl Control {
     fn close_function(
         &mut self,
         name: &str,
-        queues: Vec<Box<vfiomux_nvme::Queue>>,
+        queues: Vec<vfiomux_nvme::Queue>,
         next: impl FnOnce(&mut Control) + Send + 'static,
     ) {
         let Some(device) = self.devices.get_mut(name) else { return next(self) };
@@ -401,10 +430,16 @@ impl Control {
     /// Something that the controller reported by itself.
     pub(crate) fn device_event(&mut self, name: &str, what: &Event) {
         let text = match what {
-            Event::NamespacesChanged(ids) => format!("its namespaces changed ({ids:?}); release and claim it to take that up"),
+            Event::NamespacesChanged(ids) => {
+                format!("its namespaces changed ({ids:?}); release and claim it to take that up")
+            }
             Event::Health(health) => {
                 if health.is_critical() {
-                    self.set_function_state(name, FunctionState::Degraded, Some(format!("its health is critical: {health:?}")));
+                    self.set_function_state(
+                        name,
+                        FunctionState::Degraded,
+                        Some(format!("its health is critical: {health:?}")),
+                    );
                 }
                 format!("its health changed: {health:?}")
             }

@@ -77,7 +77,9 @@ impl Control {
                 id,
                 |seat| Order::ListInFlight { channel: seat.id },
                 move |control, answer| {
-                    if let (Some(Answer::InFlight { ids }), Some(device)) = (answer, control.devices.get(&device)) {
+                    if let (Some(Answer::InFlight { ids }), Some(device)) =
+                        (answer, control.devices.get(&device))
+                    {
                         device.worker.run(move |warden| warden.abort(&ids), |_, ()| {});
                     }
                 },
@@ -90,7 +92,9 @@ impl Control {
     /// Deletes a channel's own submission queue, which ends its commands, and gives it another. The channel is then idle if
     /// somebody waits for that, and goes on with what was cut short if it is to go on.
     fn replace_lane(&mut self, id: &str, seat: &Seat) {
-        let Some(device) = self.channels.get(id).and_then(|channel| self.devices.get(&channel.device)) else { return };
+        let Some(device) = self.channels.get(id).and_then(|channel| self.devices.get(&channel.device)) else {
+            return;
+        };
         let Some(queue) = device.queues.get(&seat.line).map(|queue| queue.queue) else { return };
         let (line, slot, channel, old) = (seat.line, seat.slot, seat.id, seat.lane);
         let owned = id.to_owned();
@@ -102,7 +106,9 @@ impl Control {
                 control.order(line, Order::Abandon { device: slot, lane: old }, |_, _| {});
                 control.order(line, Order::AttachLane { device: slot, lane }, move |control, answer| {
                     let Answer::LaneAttached { lane } = answer else { return };
-                    if let Some(seat) = control.channels.get_mut(&owned).and_then(|channel| channel.seat.as_mut()) {
+                    if let Some(seat) =
+                        control.channels.get_mut(&owned).and_then(|channel| channel.seat.as_mut())
+                    {
                         seat.lane = lane;
                     }
                     control.order(line, Order::SetLane { channel, lane }, |_, _| {});

@@ -24,6 +24,9 @@ pub(crate) struct Line {
     /// Counters at the last look, for the busy share: (time, busy).
     pub(crate) last_look_ns: (u64, u64),
     pub(crate) busy_permille: u32,
+    /// Breaths at the last look, and looks since they last changed while it was awake.
+    pub(crate) last_breaths: u64,
+    pub(crate) looks: u32,
 }
 
 impl Line {
@@ -36,6 +39,8 @@ impl Line {
             unsent: VecDeque::new(),
             last_look_ns: (0, 0),
             busy_permille: 0,
+            last_breaths: 0,
+            looks: 0,
         }
     }
 

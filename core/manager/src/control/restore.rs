@@ -39,7 +39,11 @@ impl Control {
             }
             let pool = &carving.label.pool;
             labelled.extend(
-                carving.label.channels.iter().map(|c| (namespace, seat.limits.block_bytes, pool.clone(), c.clone())),
+                carving
+                    .label
+                    .channels
+                    .iter()
+                    .map(|c| (namespace, seat.limits.block_bytes, pool.clone(), c.clone())),
             );
         }
         // A channel of this pool that the label does not name: its creation never got that far, or its end did.
@@ -58,7 +62,8 @@ impl Control {
             self.scrub(name, namespace, extents, move |control, result| {
                 if let Err(why) = result {
                     let mut fault = event(EventKind::Fault, ObjectKind::Device, owned);
-                    fault.reason = Some(format!("blocks left over from an earlier run could not be scrubbed: {why}"));
+                    fault.reason =
+                        Some(format!("blocks left over from an earlier run could not be scrubbed: {why}"));
                     control.tell(fault);
                 }
             });
@@ -71,15 +76,28 @@ impl Control {
     /// A creation that had not reached the label, or a destruction that had left it, is over.
     fn forget_channel(&mut self, id: &str) {
         let Some(channel) = self.channels.remove(id) else { return };
-        self.journal_append(&Record::Transition { id: id.to_owned(), step: Step::Scrubbed, to: Oper::Destroyed });
+        self.journal_append(&Record::Transition {
+            id: id.to_owned(),
+            step: Step::Scrubbed,
+            to: Oper::Destroyed,
+        });
         self.journal.forget(id);
         let mut told = event(EventKind::Daemon, ObjectKind::Channel, channel.setting.name);
         told.to = Some("destroyed".to_owned());
-        told.reason = Some("the daemon ended while it was being made or destroyed; its device does not know it".to_owned());
+        told.reason = Some(
+            "the daemon ended while it was being made or destroyed; its device does not know it".to_owned(),
+        );
         self.tell(told);
     }
 
-    fn restore_channel(&mut self, device: &str, namespace: u32, block_bytes: u32, pool: String, entry: LabelledChannel) {
+    fn restore_channel(
+        &mut self,
+        device: &str,
+        namespace: u32,
+        block_bytes: u32,
+        pool: String,
+        entry: LabelledChannel,
+    ) {
         let id = entry.id.clone();
         let destroyed = || self.journal.settings().channels.get(&id).cloned();
         let known = self.channels.remove(&id).map(|channel| channel.setting).or_else(destroyed);
@@ -108,7 +126,8 @@ impl Control {
         };
         self.journal_append(&Record::Setting(setting.clone()));
         let mut channel = Channel::new(setting);
-        (channel.device, channel.namespace, channel.block_bytes) = (device.to_owned(), namespace, block_bytes);
+        (channel.device, channel.namespace, channel.block_bytes) =
+            (device.to_owned(), namespace, block_bytes);
         channel.extents = entry.extents;
         let mut told = event(EventKind::Daemon, ObjectKind::Channel, channel.setting.name.clone());
         told.to = Some("rebuilt".to_owned());
@@ -145,13 +164,16 @@ impl Control {
 
     /// Says once that the daemon serves: every device named at start has settled, every channel is back.
     pub(crate) fn check_ready(&mut self) {
-        let settled = self.devices.values().all(|device| {
-            !matches!(device.state, FunctionState::Discovered | FunctionState::Claiming)
-        });
+        let settled = self
+            .devices
+            .values()
+            .all(|device| !matches!(device.state, FunctionState::Discovered | FunctionState::Claiming));
         if settled && self.restoring == 0 && !self.ready {
             self.ready = true;
             if let Some(announce) = self.announce.take() {
-                announce(self.devices.values().map(|d| (d.name.clone(), d.state, d.reason.clone())).collect());
+                announce(
+                    self.devices.values().map(|d| (d.name.clone(), d.state, d.reason.clone())).collect(),
+                );
             }
         }
     }

@@ -30,12 +30,17 @@ struct Choice {
 
 impl Control {
     /// Puts a channel on the least busy sidecore that has its device: a lane, memory of its own, then the order.
-    pub(crate) fn seat(&mut self, id: &str, next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static) {
+    pub(crate) fn seat(
+        &mut self,
+        id: &str,
+        next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
+    ) {
         let choice = match self.choose(id) {
             Ok(choice) => choice,
             Err(why) => return next(self, Err(why)),
         };
-        let Some(device) = self.channels.get(id).and_then(|channel| self.devices.get_mut(&channel.device)) else {
+        let Some(device) = self.channels.get(id).and_then(|channel| self.devices.get_mut(&channel.device))
+        else {
             return next(self, Err("its device is not here".to_owned()));
         };
         if choice.own_lane {
@@ -63,16 +68,25 @@ impl Control {
         let channel = self.channels.get(id).ok_or("the channel is gone")?;
         let device = self.devices.get(&channel.device).ok_or("its device is not here")?;
         let namespace = device.namespaces.get(&channel.namespace).ok_or("its namespace is not here")?;
-        let load = |line: usize| self.channels.values().filter(|c| c.seat.as_ref().is_some_and(|s| s.line == line)).count();
+        let load = |line: usize| {
+            self.channels.values().filter(|c| c.seat.as_ref().is_some_and(|s| s.line == line)).count()
+        };
         let (&line, queue) =
             device.queues.iter().min_by_key(|(line, _)| load(**line)).ok_or("its device has no queues")?;
         let runs: Vec<Run> =
             channel.extents.iter().map(|extent| Run { lba: extent.start, blocks: extent.blocks }).collect();
         let extents = ExtentMap::new(&runs, &namespace.limits).map_err(|error| error.to_string())?;
-        let taken: Vec<u16> =
-            self.channels.values().filter_map(|c| c.seat.as_ref()).filter(|s| s.line == line).map(|s| s.id.index).collect();
-        let index = (0..u16::MAX).find(|index| !taken.contains(index) && !self.reserved.contains(&(line, *index)));
-        let index = index.ok_or("the sidecore serves as many channels as it can; add one with [sidecores] cpus")?;
+        let taken: Vec<u16> = self
+            .channels
+            .values()
+            .filter_map(|c| c.seat.as_ref())
+            .filter(|s| s.line == line)
+            .map(|s| s.id.index)
+            .collect();
+        let index =
+            (0..u16::MAX).find(|index| !taken.contains(index) && !self.reserved.contains(&(line, *index)));
+        let index =
+            index.ok_or("the sidecore serves as many channels as it can; add one with [sidecores] cpus")?;
         self.next_incarnation += 1;
         self.reserved.insert((line, index));
         let mut serial = [0; 20];
@@ -199,7 +213,9 @@ impl Control {
                         _ => None,
                     };
                     match memory {
-                        Some(memory) => control.unmap(memory, move |control| control.give_lane_back(&last, next)),
+                        Some(memory) => {
+                            control.unmap(memory, move |control| control.give_lane_back(&last, next))
+                        }
                         None => control.give_lane_back(&last, next),
                     }
                 },
@@ -226,13 +242,19 @@ impl Control {
                     control.tell(fault);
                 }
                 let owned = device_name.clone();
-                control.order(seat.line, Order::DetachLane { device: seat.slot, lane }, move |control, answer| {
-                    if let (Answer::LaneDetached { .. }, Some(device)) = (answer, control.devices.get_mut(&owned)) {
-                        device.lanes_free += 1;
-                    }
-                    control.maybe_close_device(&owned);
-                    next(control);
-                });
+                control.order(
+                    seat.line,
+                    Order::DetachLane { device: seat.slot, lane },
+                    move |control, answer| {
+                        if let (Answer::LaneDetached { .. }, Some(device)) =
+                            (answer, control.devices.get_mut(&owned))
+                        {
+                            device.lanes_free += 1;
+                        }
+                        control.maybe_close_device(&owned);
+                        next(control);
+                    },
+                );
             },
         );
     }

@@ -24,13 +24,20 @@ impl Control {
             Method::DeviceFormat(wanted) => return self.device_format(ticket, &change, &wanted),
             Method::ChannelCreate(wanted) => return self.create(ticket, caller, &change, &wanted),
             Method::ChannelList(wanted) => {
-                let ours = self.channels.values().filter(|c| wanted.tenant.as_ref().is_none_or(|t| *t == c.setting.tenant));
+                let ours = self
+                    .channels
+                    .values()
+                    .filter(|c| wanted.tenant.as_ref().is_none_or(|t| *t == c.setting.tenant));
                 let mut list: Vec<_> = ours.map(|channel| self.channel_info(channel)).collect();
                 list.sort_by(|a, b| a.name.cmp(&b.name));
                 Ok(list.into())
             }
-            Method::ChannelShow(wanted) => self.channel_named(&wanted.name).map(|channel| self.channel_info(channel).into()),
-            Method::ChannelPath(wanted) => self.channel_named(&wanted.name).map(|channel| self.channel_path(channel).into()),
+            Method::ChannelShow(wanted) => {
+                self.channel_named(&wanted.name).map(|channel| self.channel_info(channel).into())
+            }
+            Method::ChannelPath(wanted) => {
+                self.channel_named(&wanted.name).map(|channel| self.channel_path(channel).into())
+            }
             Method::ChannelAttach(wanted) => {
                 let attached = self.attach(caller, &change, &wanted.name, &wanted.endpoint);
                 return match attached {
@@ -66,13 +73,19 @@ impl Control {
             let parsed = name.parse::<PciAddress>();
             let bound = parsed.as_ref().ok().and_then(|address| self.sysfs.driver(*address).ok().flatten());
             match (parsed, bound) {
-                (Ok(address), Some(driver)) => RpcError::new(ErrorCode::NotFound, format!("device {address} is bound to {driver}"))
-                    .about(format!("device {address}"))
-                    .next(format!("run vfiomuxctl device claim {address}")),
-                (Ok(address), None) => RpcError::new(ErrorCode::NotFound, format!("device {address} is not claimed"))
-                    .about(format!("device {address}"))
-                    .next(format!("see vfiomuxctl device list, then vfiomuxctl device claim {address}")),
-                _ => RpcError::not_found(format!("device {name}"), "see the names with vfiomuxctl device list"),
+                (Ok(address), Some(driver)) => {
+                    RpcError::new(ErrorCode::NotFound, format!("device {address} is bound to {driver}"))
+                        .about(format!("device {address}"))
+                        .next(format!("run vfiomuxctl device claim {address}"))
+                }
+                (Ok(address), None) => {
+                    RpcError::new(ErrorCode::NotFound, format!("device {address} is not claimed"))
+                        .about(format!("device {address}"))
+                        .next(format!("see vfiomuxctl device list, then vfiomuxctl device claim {address}"))
+                }
+                _ => {
+                    RpcError::not_found(format!("device {name}"), "see the names with vfiomuxctl device list")
+                }
             }
         })
     }
@@ -85,7 +98,8 @@ impl Control {
             let name = address.to_string();
             match self.devices.get(&name) {
                 Some(device) if !matches!(device.state, FunctionState::Lost | FunctionState::Failed) => {
-                    Err(RpcError::new(ErrorCode::Exists, format!("device {name} is ours already")).about(format!("device {name}")))
+                    Err(RpcError::new(ErrorCode::Exists, format!("device {name} is ours already"))
+                        .about(format!("device {name}")))
                 }
                 Some(device) if device.operation.is_some() => {
                     Err(RpcError::new(ErrorCode::Busy, format!("device {name} is still leaving"))
@@ -133,17 +147,30 @@ impl Control {
     }
 
     /// Has `next` run when what goes on with a device has come to its end.
-    pub(crate) fn when_settled(&mut self, name: &str, next: impl FnOnce(&mut Control, Result<(), RpcError>) + 'static) {
+    pub(crate) fn when_settled(
+        &mut self,
+        name: &str,
+        next: impl FnOnce(&mut Control, Result<(), RpcError>) + 'static,
+    ) {
         self.awaiting_device.entry(name.to_owned()).or_default().push(Box::new(next));
     }
 
     fn device_release(&mut self, ticket: Ticket, change: &vfiomux_rpc::Change, wanted: &call::DeviceRelease) {
         let checked = self.device_idle(&wanted.device, change.expected_generation).and_then(|name| {
-            let channels = self.channels.values().filter(|channel| channel.device == name && channel.seat.is_some()).count();
+            let channels = self
+                .channels
+                .values()
+                .filter(|channel| channel.device == name && channel.seat.is_some())
+                .count();
             if channels > 0 {
-                return Err(RpcError::new(ErrorCode::Busy, format!("device {name} serves {channels} channels"))
-                    .about(format!("device {name}"))
-                    .next("destroy them first, or detach and suspend them elsewhere; see vfiomuxctl channel list"));
+                return Err(RpcError::new(
+                    ErrorCode::Busy,
+                    format!("device {name} serves {channels} channels"),
+                )
+                .about(format!("device {name}"))
+                .next(
+                    "destroy them first, or detach and suspend them elsewhere; see vfiomuxctl channel list",
+                ));
             }
             Ok(name)
         });
@@ -168,7 +195,8 @@ impl Control {
         let (sysfs, owned) = (self.sysfs.clone(), name.to_owned());
         device.worker.run(
             move |_| match address {
-                Some(address) => vfiomux_hw::bind::release(&sysfs, address, driver.as_deref()).map_err(|error| error.to_string()),
+                Some(address) => vfiomux_hw::bind::release(&sysfs, address, driver.as_deref())
+                    .map_err(|error| error.to_string()),
                 None => Ok(()),
             },
             move |control, released| {
@@ -184,7 +212,10 @@ impl Control {
                     }
                     Err(why) => {
                         control.set_function_state(&owned, FunctionState::Failed, Some(why.clone()));
-                        control.rpc.reply(ticket, Err(RpcError::new(ErrorCode::DeviceFault, why).about(format!("device {owned}"))));
+                        control.rpc.reply(
+                            ticket,
+                            Err(RpcError::new(ErrorCode::DeviceFault, why).about(format!("device {owned}"))),
+                        );
                     }
                 }
             },
@@ -209,9 +240,14 @@ impl Control {
                     Err(why) => Some(why.clone()),
                 };
                 if let Some(what) = holds {
-                    return Err(RpcError::new(ErrorCode::Busy, format!("namespace {namespace} of device {name} is not blank: {what}"))
-                        .about(about)
-                        .next(format!("if nobody needs what is on it, vfiomuxctl device format {name} --erase")));
+                    return Err(RpcError::new(
+                        ErrorCode::Busy,
+                        format!("namespace {namespace} of device {name} is not blank: {what}"),
+                    )
+                    .about(about)
+                    .next(format!(
+                        "if nobody needs what is on it, vfiomuxctl device format {name} --erase"
+                    )));
                 }
             }
             Ok((name.clone(), device.namespaces.keys().copied().collect::<Vec<_>>()))
@@ -239,7 +275,10 @@ impl Control {
             Ok(()) => control.format_each(ticket, name, left),
             Err(why) => {
                 control.set_device_operation(&name, None);
-                let error = RpcError::new(ErrorCode::DeviceFault, format!("namespace {namespace} of device {name}: {why}"));
+                let error = RpcError::new(
+                    ErrorCode::DeviceFault,
+                    format!("namespace {namespace} of device {name}: {why}"),
+                );
                 control.rpc.reply(ticket, Err(error.about(format!("device {name}"))));
             }
         });
@@ -250,12 +289,17 @@ impl Control {
         let device = self.device_named(name)?;
         let about = format!("device {}", device.name);
         if let Some(operation) = device.operation {
-            return Err(RpcError::new(ErrorCode::Busy, format!("{about} is {operation}")).about(about).next("try again when it is done"));
+            return Err(RpcError::new(ErrorCode::Busy, format!("{about} is {operation}"))
+                .about(about)
+                .next("try again when it is done"));
         }
         if expected_generation.is_some_and(|expected| expected != device.generation) {
-            return Err(RpcError::new(ErrorCode::Conflict, format!("{about} has generation {}", device.generation))
-                .about(about)
-                .next("look at it again with vfiomuxctl device show, then ask anew"));
+            return Err(RpcError::new(
+                ErrorCode::Conflict,
+                format!("{about} has generation {}", device.generation),
+            )
+            .about(about)
+            .next("look at it again with vfiomuxctl device show, then ask anew"));
         }
         Ok(device.name.clone())
     }

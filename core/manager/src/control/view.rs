@@ -4,9 +4,9 @@ use vfiomux_block::Addressing;
 use vfiomux_channel::HistogramSnapshot;
 use vfiomux_hw::inventory::FunctionInfo;
 use vfiomux_rpc::{
-    ChannelInfo, ChannelKind, ChannelPath, Counters, DataMode, DeviceInfo, Distribution, FunctionClass, FunctionState,
-    HopKind, Lane, Latency, NamespaceInfo, NvmeInfo, Plan, Pool, Pools, RegionInfo, RpcError, SessionInfo, SidecoreInfo,
-    SidecoreMode, Status, VirtqueueInfo,
+    ChannelInfo, ChannelKind, ChannelPath, Counters, DataMode, DeviceInfo, Distribution, FunctionClass,
+    FunctionState, HopKind, Lane, Latency, NamespaceInfo, NvmeInfo, Plan, Pool, Pools, RegionInfo, RpcError,
+    SessionInfo, SidecoreInfo, SidecoreMode, Status, VirtqueueInfo,
 };
 use vfiomux_spec::virtio::{blk, features as transport};
 
@@ -37,7 +37,10 @@ impl Control {
                     },
                     busy_permille: line.busy_permille,
                     channels: count(
-                        self.channels.values().filter(|c| c.seat.as_ref().is_some_and(|s| s.line == index)).count(),
+                        self.channels
+                            .values()
+                            .filter(|c| c.seat.as_ref().is_some_and(|s| s.line == index))
+                            .count(),
                     ),
                 })
                 .collect(),
@@ -55,7 +58,8 @@ impl Control {
             .iter()
             .filter(|function| !self.devices.contains_key(&function.address.to_string()))
             .filter(|function| class_of(function) != FunctionClass::Other);
-        let mut list: Vec<DeviceInfo> = self.devices.values().map(|device| self.device_info(device)).collect();
+        let mut list: Vec<DeviceInfo> =
+            self.devices.values().map(|device| self.device_info(device)).collect();
         list.extend(foreign.map(discovered));
         Ok(list)
     }
@@ -71,15 +75,21 @@ impl Control {
     }
 
     pub(crate) fn device_info(&self, device: &Device) -> DeviceInfo {
-        let host = device.address.as_ref().and_then(|a| a.parse().ok()).and_then(|a| self.sysfs.function(a).ok());
+        let host =
+            device.address.as_ref().and_then(|a| a.parse().ok()).and_then(|a| self.sysfs.function(a).ok());
         let mut info = host.as_ref().map_or_else(|| simulated(&device.name), discovered);
         (info.state, info.reason, info.generation) = (device.state, device.reason.clone(), device.generation);
         info.holders.clear();
         let about = &device.info;
         let text = |text: &String| (!text.is_empty()).then(|| text.clone());
-        (info.model, info.serial, info.firmware) = (text(&about.model), text(&about.serial), text(&about.firmware));
-        let mut names: Vec<String> =
-            self.channels.values().filter(|c| c.device == device.name).map(|c| c.setting.name.clone()).collect();
+        (info.model, info.serial, info.firmware) =
+            (text(&about.model), text(&about.serial), text(&about.firmware));
+        let mut names: Vec<String> = self
+            .channels
+            .values()
+            .filter(|c| c.device == device.name)
+            .map(|c| c.setting.name.clone())
+            .collect();
         names.sort();
         info.channels = names;
         if device.namespaces.is_empty() && device.skipped.is_empty() {
@@ -192,15 +202,15 @@ impl Control {
         let mut path = ChannelPath::new(&channel.setting.name);
         let live = channel.attachment.as_ref().and_then(|attachment| attachment.live.as_ref());
         let vmm = live.and_then(|live| live.connection.peer_pid()).map(|pid| {
-            let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim().to_owned());
+            let command =
+                std::fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim().to_owned());
             path.push(&[], HopKind::Vmm, format!("process {pid}"), command)
         });
         let vmm: Vec<u32> = vmm.into_iter().collect();
-        let endpoint = channel
-            .setting
-            .endpoint
-            .as_ref()
-            .map(|endpoint| path.push(&vmm, HopKind::Endpoint, endpoint.path.display().to_string(), None));
+        let endpoint =
+            channel.setting.endpoint.as_ref().map(|endpoint| {
+                path.push(&vmm, HopKind::Endpoint, endpoint.path.display().to_string(), None)
+            });
         let endpoint: Vec<u32> = endpoint.into_iter().collect();
         let mut rings: Vec<u32> = live
             .iter()
@@ -212,7 +222,12 @@ impl Control {
         if rings.is_empty() {
             rings = endpoint;
         }
-        let hop = path.push(&rings, HopKind::Channel, &channel.setting.name, Some(format!("tenant {}", channel.setting.tenant)));
+        let hop = path.push(
+            &rings,
+            HopKind::Channel,
+            &channel.setting.name,
+            Some(format!("tenant {}", channel.setting.tenant)),
+        );
         let mut before = vec![hop];
         if let Some(seat) = &channel.seat {
             let lane = if seat.own_lane { "its own" } else { "shared" };
@@ -221,7 +236,8 @@ impl Control {
         }
         let function = path.push(&before, HopKind::Function, &channel.device, None);
         let blocks: u64 = channel.extents.iter().map(|extent| extent.blocks).sum();
-        let detail = format!("{} extents, {blocks} blocks of {} bytes", channel.extents.len(), channel.block_bytes);
+        let detail =
+            format!("{} extents, {blocks} blocks of {} bytes", channel.extents.len(), channel.block_bytes);
         path.push(&[function], HopKind::Namespace, channel.namespace.to_string(), Some(detail));
         path
     }
@@ -265,7 +281,10 @@ fn names(bits: u64, known: &[(u64, &str)]) -> Vec<String> {
         .map(|bit| (bit, 1u64 << bit))
         .filter(|(_, mask)| bits & mask != 0)
         .map(|(bit, mask)| {
-            known.iter().find(|(name, _)| *name == mask).map_or_else(|| format!("bit {bit}"), |(_, name)| (*name).to_owned())
+            known
+                .iter()
+                .find(|(name, _)| *name == mask)
+                .map_or_else(|| format!("bit {bit}"), |(_, name)| (*name).to_owned())
         })
         .collect()
 }
@@ -325,11 +344,14 @@ fn discovered(function: &FunctionInfo) -> DeviceInfo {
         address: Some(function.address.to_string()),
         class: class_of(function),
         state: FunctionState::Discovered,
-        reason: group.is_none().then(|| "no IOMMU confines it: enable the IOMMU in the firmware and the kernel".to_owned()),
+        reason: group
+            .is_none()
+            .then(|| "no IOMMU confines it: enable the IOMMU in the firmware and the kernel".to_owned()),
         pci_id: Some(format!("{:04x}:{:04x}", function.vendor, function.device)),
         driver: function.driver.clone(),
         iommu_group: group.map(|group| group.id),
-        group_members: group.map_or_else(Vec::new, |g| g.members.iter().map(|m| m.address.to_string()).collect()),
+        group_members: group
+            .map_or_else(Vec::new, |g| g.members.iter().map(|m| m.address.to_string()).collect()),
         numa_node: function.numa_node,
         holders: function.holders.iter().map(ToString::to_string).collect(),
         ..simulated("")

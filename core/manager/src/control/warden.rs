@@ -133,7 +133,8 @@ impl Warden {
             let address = self.name.clone();
             self.poster.post(move |control| control.claimed(address, driver));
         }
-        let options = Options { vectors: u16::try_from(sidecores + 1).unwrap_or(u16::MAX), ..Options::default() };
+        let options =
+            Options { vectors: u16::try_from(sidecores + 1).unwrap_or(u16::MAX), ..Options::default() };
         let clock = Box::new(SystemClock::new());
         let controller = Controller::start(function, options, clock).map_err(|error| error.to_string())?;
         self.domain = Some(controller.domain().clone());
@@ -153,7 +154,9 @@ impl Warden {
         let count = sidecores.min(usize::from(info.queues_max)).min(usize::from(info.lanes_max));
         let mut queues = Vec::new();
         for index in 0..count {
-            let vector = u16::try_from(index + 1).ok().filter(|vector| usize::from(*vector) < controller.vectors().len());
+            let vector = u16::try_from(index + 1)
+                .ok()
+                .filter(|vector| usize::from(*vector) < controller.vectors().len());
             let queue = controller.create_queue(QUEUE_DEPTH, vector).map_err(|error| error.to_string())?;
             let lane = controller.create_lane(queue.id(), LANE_DEPTH).map_err(|error| error.to_string())?;
             queues.push((queue, lane));
@@ -173,7 +176,8 @@ impl Warden {
 
     /// A submission queue for one more channel.
     pub(crate) fn create_lane(&mut self, queue: QueueId) -> Result<Lane, String> {
-        self.with_controller(|controller| controller.create_lane(queue, LANE_DEPTH)).map_err(|error| error.to_string())
+        self.with_controller(|controller| controller.create_lane(queue, LANE_DEPTH))
+            .map_err(|error| error.to_string())
     }
 
     /// Deletes a submission queue: when this returns well, its commands have ended for certain.
@@ -196,10 +200,10 @@ impl Warden {
 
     /// Shuts the controller down and gives the function up.
     pub(crate) fn close(&mut self) {
-        if let Some(mut controller) = self.controller.take() {
-            if let Err(error) = controller.shutdown() {
-                tracing::warn!(device = self.name, %error, "the controller did not shut down in order");
-            }
+        if let Some(mut controller) = self.controller.take()
+            && let Err(error) = controller.shutdown()
+        {
+            tracing::warn!(device = self.name, %error, "the controller did not shut down in order");
         }
         self.domain = None;
     }
@@ -214,7 +218,12 @@ impl Warden {
     }
 
     /// Writes one copy of a label and makes it durable.
-    pub(crate) fn write_label(&mut self, namespace: u32, limits: &Limits, label: &Label) -> Result<(), String> {
+    pub(crate) fn write_label(
+        &mut self,
+        namespace: u32,
+        limits: &Limits,
+        label: &Label,
+    ) -> Result<(), String> {
         let bytes = label.encode().map_err(|error| error.to_string())?;
         self.write_bytes(namespace, limits, label.offset_bytes() as u64, &bytes)?;
         self.flush(namespace)
@@ -230,7 +239,12 @@ impl Warden {
 
     /// Makes blocks read as zeroes, for certain (C3): by Write Zeroes where the device has it, else by writing them. Not by
     /// deallocating, whatever deallocated blocks read as: that is a hint, which a controller may leave be (NVMe 2.0c NVM 3.2.3).
-    pub(crate) fn scrub(&mut self, namespace: u32, limits: &Limits, extents: &[Extent]) -> Result<(), String> {
+    pub(crate) fn scrub(
+        &mut self,
+        namespace: u32,
+        limits: &Limits,
+        extents: &[Extent],
+    ) -> Result<(), String> {
         let (operation, step) = if limits.write_zeroes_blocks_max > 0 {
             (Operation::WriteZeroes { deallocate: true }, limits.write_zeroes_blocks_max)
         } else {
@@ -266,7 +280,13 @@ impl Warden {
         self.flush(namespace)
     }
 
-    fn write_bytes(&mut self, namespace: u32, limits: &Limits, at_bytes: u64, bytes: &[u8]) -> Result<(), String> {
+    fn write_bytes(
+        &mut self,
+        namespace: u32,
+        limits: &Limits,
+        at_bytes: u64,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         let block = u64::from(limits.block_bytes);
         let step = limits.transfer_bytes_max as usize;
         let mut at = at_bytes / block;
@@ -282,7 +302,11 @@ impl Warden {
                 buffer.write(0, &whole);
             }
             let data_bytes = blocks * limits.block_bytes;
-            self.serve(Command { operation: Operation::Write, namespace, lba: at, blocks }, buffer, data_bytes);
+            self.serve(
+                Command { operation: Operation::Write, namespace, lba: at, blocks },
+                buffer,
+                data_bytes,
+            );
             self.served()?;
             at += u64::from(blocks);
             rest = later;
@@ -306,7 +330,9 @@ impl Warden {
         loop {
             match self.answers.recv_timeout(SERVICE_TIMEOUT) {
                 Ok(Answer::Served { status: Status::Success, buffer }) => return Ok(buffer),
-                Ok(Answer::Served { status, .. }) => return Err(format!("{} answered {status:?}", self.name)),
+                Ok(Answer::Served { status, .. }) => {
+                    return Err(format!("{} answered {status:?}", self.name));
+                }
                 Ok(Answer::Refused { why: vfiomux_sidecore::Refusal::NotTaken, order }) => {
                     // The lane is full of the tenants' commands: ours waits its turn.
                     std::thread::sleep(Duration::from_millis(1));
@@ -316,12 +342,20 @@ impl Warden {
                 }
                 Ok(Answer::Refused { why, .. }) => return Err(format!("{}: {why}", self.name)),
                 Ok(_) => return Err(format!("{}: its sidecore gave an answer to something else", self.name)),
-                Err(_) => return Err(format!("{} did not answer within {SERVICE_TIMEOUT:?}; release it and look at its log", self.name)),
+                Err(_) => {
+                    return Err(format!(
+                        "{} did not answer within {SERVICE_TIMEOUT:?}; release it and look at its log",
+                        self.name
+                    ));
+                }
             }
         }
     }
 
-    fn with_controller<T>(&mut self, call: impl FnOnce(&mut Controller) -> Result<T, NvmeError>) -> Result<T, NvmeError> {
+    fn with_controller<T>(
+        &mut self,
+        call: impl FnOnce(&mut Controller) -> Result<T, NvmeError>,
+    ) -> Result<T, NvmeError> {
         match &mut self.controller {
             Some(controller) => call(controller),
             None => Err(NvmeError::Stopped { controller: self.name.clone() }),
@@ -358,9 +392,12 @@ fn read_heads(
         .map(|namespace| match read_head(queue, lane, domain, namespace) {
             Ok(bytes) => match Label::decode(&bytes) {
                 Ok(label)
-                    if label.block_bytes != namespace.limits.block_bytes || label.blocks != namespace.limits.blocks =>
+                    if label.block_bytes != namespace.limits.block_bytes
+                        || label.blocks != namespace.limits.blocks =>
                 {
-                    Head::Damaged(LabelError::Damaged("it describes a namespace of another size or format".to_owned()))
+                    Head::Damaged(LabelError::Damaged(
+                        "it describes a namespace of another size or format".to_owned(),
+                    ))
                 }
                 Ok(label) => Head::Label(Box::new(label)),
                 Err(LabelError::None) => signature::found(&bytes).map_or(Head::Blank, Head::Holds),

@@ -12,7 +12,14 @@ fn label(generation: u64) -> Label {
         read_only: false,
         extents: vec![Extent { start: 8192, blocks: 2048 }],
     };
-    Label { generation, pool: "p".into(), block_bytes: 512, blocks: 1 << 20, channels: vec![channel], unscrubbed: vec![] }
+    Label {
+        generation,
+        pool: "p".into(),
+        block_bytes: 512,
+        blocks: 1 << 20,
+        channels: vec![channel],
+        unscrubbed: vec![],
+    }
 }
 
 /// The two areas after writing these labels in turn.

@@ -1,0 +1,250 @@
+//! Making a channel: a verdict, blocks, a label entry, a place on a sidecore, an endpoint.
+
+use vfiomux_policy::{Channel as PolicyChannel, CreateRequest, Device as PolicyDevice, Ruling};
+use vfiomux_rpc::{Caller, Change, ErrorCode, EventKind, ObjectKind, RpcError, Ticket, call};
+
+use super::Control;
+use super::attachment::Door;
+use super::channel::{Channel, internal};
+use super::operations::QUEUES_MAX;
+use crate::event::event;
+use crate::journal::{Record, Setting};
+use crate::label::LabelledChannel;
+use crate::lifecycle::{Admin, Oper, Step};
+
+impl Control {
+    /// `channel.create`.
+    pub(crate) fn create(
+        &mut self,
+        ticket: Ticket,
+        caller: Caller,
+        change: &Change,
+        wanted: &call::ChannelCreate,
+    ) {
+        match self.create_checked(caller, change, wanted) {
+            Err(error) => self.rpc.reply(ticket, Err(error)),
+            Ok(Created::DryRun(info)) => self.rpc.reply(ticket, Ok((*info).into())),
+            Ok(Created::Begun { id, door }) => {
+                let owned = id.clone();
+                self.realise(&id, move |control, result| {
+                    let result = result.and_then(|()| match door {
+                        Some(door) => control.attach_door(&owned, *door),
+                        None => Ok(()),
+                    });
+                    control.set_operation(&owned, None);
+                    control.answer_channel(ticket, &owned, result);
+                });
+            }
+        }
+    }
+
+    fn create_checked(
+        &mut self,
+        caller: Caller,
+        change: &Change,
+        wanted: &call::ChannelCreate,
+    ) -> Result<Created, RpcError> {
+        let about = format!("channel {}", wanted.name);
+        if let Ok(channel) = self.channel_named(&wanted.name) {
+            return Err(RpcError::new(
+                ErrorCode::Exists,
+                format!("channel {} exists ({:?})", wanted.name, channel.setting.oper).to_lowercase(),
+            )
+            .about(about)
+            .next("choose another name, or destroy that one first"));
+        }
+        let device = self.device_named(&wanted.device)?;
+        device.check_ready()?;
+        let candidates =
+            device.namespaces.iter().filter(|(id, _)| wanted.namespace.is_none_or(|only| only == **id));
+        let fits = |size: u64| {
+            candidates.clone().find(|(_, seat)| {
+                let block = u64::from(seat.limits.block_bytes);
+                seat.carving
+                    .as_ref()
+                    .is_ok_and(|carving| carving.pool.free_blocks().saturating_mul(block) >= size)
+            })
+        };
+        let free_bytes = candidates
+            .clone()
+            .filter_map(|(_, seat)| {
+                Some(seat.carving.as_ref().ok()?.pool.free_blocks() * u64::from(seat.limits.block_bytes))
+            })
+            .max()
+            .unwrap_or(0);
+        let ruling = self.policy.borrow_mut().create(CreateRequest {
+            channel: PolicyChannel {
+                name: &wanted.name,
+                tenant: &wanted.tenant,
+                device: &wanted.device,
+                size_bytes: wanted.size_bytes,
+                queues: wanted.queues,
+                read_only: wanted.read_only,
+                generation: 0,
+            },
+            device: PolicyDevice { free_bytes, queues_max: QUEUES_MAX },
+            caller_uid: caller.uid,
+            dry_run: change.dry_run,
+        });
+        let allowed = match ruling {
+            Ruling::Allow { request, .. } => request.channel,
+            Ruling::Deny { policy, reason } => {
+                return Err(self.denied(&wanted.name, caller, &policy, &reason));
+            }
+        };
+        let (size_bytes, queues, read_only) = (allowed.size_bytes, allowed.queues, allowed.read_only);
+        let Some((&namespace, seat)) =
+            fits(size_bytes).or_else(|| candidates.clone().find(|(_, seat)| seat.carving.is_ok()))
+        else {
+            let why = candidates
+                .clone()
+                .find_map(|(id, seat)| Some(format!("namespace {id}: {}", seat.carving.as_ref().err()?)));
+            return Err(RpcError::new(
+                ErrorCode::DeviceFault,
+                format!(
+                    "nothing can be carved from device {}: {}",
+                    device.name,
+                    why.unwrap_or_else(|| "it has no such namespace".to_owned())
+                ),
+            )
+            .about(format!("device {}", device.name))
+            .next(format!(
+                "see vfiomuxctl device show {}, then vfiomuxctl device format {}",
+                device.name, device.name
+            )));
+        };
+        let block_bytes = seat.limits.block_bytes;
+        if let Some(block) = wanted.block_bytes.filter(|&block| block != block_bytes) {
+            return Err(RpcError::new(
+                ErrorCode::Unsupported,
+                format!("namespace {namespace} has blocks of {block_bytes} bytes, and a channel of {block} cannot be carved from it"),
+            )
+            .about("block_bytes")
+            .next("leave the block size out, or choose another namespace"));
+        }
+        // Bad socket paths are found before anything is made.
+        let door = match &wanted.endpoint {
+            Some(endpoint) if !change.dry_run => Some(Box::new(Door::open(endpoint)?)),
+            _ => None,
+        };
+        let device_name = device.name.clone();
+        let carving = self
+            .devices
+            .get_mut(&device_name)
+            .and_then(|d| d.namespaces.get_mut(&namespace))
+            .map(|seat| &mut seat.carving);
+        let Some(Ok(carving)) = carving else { return Err(internal(&"the namespace is gone")) };
+        let before = change.dry_run.then(|| carving.pool.clone());
+        let blocks = size_bytes.div_ceil(u64::from(block_bytes));
+        let extents = carving.pool.take(blocks).map_err(|error| {
+            RpcError::new(
+                ErrorCode::NoSpace,
+                format!("device {device_name} has no room for {size_bytes} bytes: {error}"),
+            )
+            .about(format!("device {device_name}"))
+            .next(format!(
+                "at most {free_bytes} bytes are free in one namespace; ask for less, or destroy a channel"
+            ))
+        })?;
+        let (pool, taken_blocks) =
+            (carving.label.pool.clone(), extents.iter().map(|extent| extent.blocks).sum::<u64>());
+        if let Some(before) = before {
+            carving.pool = before;
+        }
+        let setting = Setting {
+            id: super::new_id(),
+            name: wanted.name.clone(),
+            tenant: wanted.tenant.clone(),
+            pool,
+            size_bytes: taken_blocks * u64::from(block_bytes),
+            queues,
+            read_only,
+            endpoint: wanted.endpoint.clone(),
+            admin: Admin::Enabled,
+            oper: Oper::Defined,
+            generation: 1,
+        };
+        let mut channel = Channel::new(setting.clone());
+        (channel.device, channel.namespace, channel.block_bytes) =
+            (device_name.clone(), namespace, block_bytes);
+        channel.extents.clone_from(&extents);
+        channel.operation = Some("being created");
+        if change.dry_run {
+            return Ok(Created::DryRun(Box::new(self.channel_info(&channel))));
+        }
+        if let Err(error) = self.journal.append(&Record::Setting(setting.clone())) {
+            self.give_back(&device_name, namespace, &extents);
+            return Err(internal(&error));
+        }
+        let id = setting.id.clone();
+        self.channels.insert(id.clone(), channel);
+        let mut told = event(EventKind::Oper, ObjectKind::Channel, setting.name);
+        (told.to, told.uid, told.generation) = (Some("defined".to_owned()), Some(caller.uid), Some(1));
+        self.tell(told);
+        Ok(Created::Begun { id, door })
+    }
+
+    /// Makes a defined channel real: its label entry, then its place on a sidecore.
+    fn realise(&mut self, id: &str, next: impl FnOnce(&mut Control, Result<(), RpcError>) + Send + 'static) {
+        let Some(channel) = self.channels.get(id) else { return };
+        let entry = LabelledChannel {
+            id: id.to_owned(),
+            name: channel.setting.name.clone(),
+            tenant: channel.setting.tenant.clone(),
+            size_bytes: channel.setting.size_bytes,
+            queues: channel.setting.queues,
+            read_only: channel.setting.read_only,
+            extents: channel.extents.clone(),
+        };
+        let (device, namespace, owned) = (channel.device.clone(), channel.namespace, id.to_owned());
+        self.relabel(
+            &device,
+            namespace,
+            |label| label.channels.push(entry),
+            move |control, written| {
+                let go_on =
+                    move |control: &mut Control, seated: Result<(), String>, owned: String| match seated {
+                        Ok(()) => {
+                            control.step(&owned, Step::Realised, None);
+                            next(control, Ok(()));
+                        }
+                        Err(why) => {
+                            control.step(&owned, Step::RealiseFailed, Some(why.clone()));
+                            let error = RpcError::new(ErrorCode::DeviceFault, why)
+                                .about(format!("channel {}", control.name_of(&owned)))
+                                .next("see vfiomuxctl events, destroy the channel, and create it again");
+                            next(control, Err(error));
+                        }
+                    };
+                match written {
+                    Ok(()) => {
+                        let id = owned.clone();
+                        control.seat(&id, move |control, seated| go_on(control, seated, owned));
+                    }
+                    Err(why) => {
+                        // The label in memory must not name what the label on the device does not.
+                        control.forget_label_entry(&owned);
+                        go_on(control, Err(format!("its label could not be written: {why}")), owned);
+                    }
+                }
+            },
+        );
+    }
+
+    fn forget_label_entry(&mut self, id: &str) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        let (device, namespace) = (channel.device.clone(), channel.namespace);
+        let extents = std::mem::take(&mut channel.extents);
+        let seat = self.devices.get_mut(&device).and_then(|device| device.namespaces.get_mut(&namespace));
+        if let Some(Ok(carving)) = seat.map(|seat| &mut seat.carving) {
+            carving.label.channels.retain(|entry| entry.id != id);
+        }
+        self.give_back(&device, namespace, &extents);
+    }
+}
+
+/// How a creation went so far.
+enum Created {
+    DryRun(Box<vfiomux_rpc::ChannelInfo>),
+    Begun { id: String, door: Option<Box<Door>> },
+}

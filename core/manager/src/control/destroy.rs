@@ -1,0 +1,199 @@
+//! Ending a channel, and what its end leaves to be scrubbed.
+
+use vfiomux_policy::{DestroyRequest, Ruling};
+use vfiomux_rpc::{Caller, Change, ChannelInfo, ErrorCode, EventKind, ObjectKind, RpcError, Ticket, call};
+
+use super::Control;
+use super::channel::Channel;
+use super::operations::policy_channel;
+use crate::event::event;
+use crate::extent::Extent;
+use crate::label::Label;
+use crate::lifecycle::{Oper, Step};
+
+impl Control {
+    /// `channel.destroy`.
+    pub(crate) fn destroy(
+        &mut self,
+        ticket: Ticket,
+        caller: Caller,
+        change: &Change,
+        wanted: &call::ChannelDestroy,
+    ) {
+        let checked = self.destroy_checked(caller, change, wanted);
+        let id = match checked {
+            Ok(id) if !change.dry_run => id,
+            other => return self.answer_checked(ticket, other),
+        };
+        // The last that is seen of it, for the answer.
+        let Some(channel) = self.channels.get(&id) else { return };
+        let (info, here) = (self.channel_info(channel), self.is_device_here(channel));
+        self.destroy_now(&id, move |control, result| {
+            // That a device that is not here could not be scrubbed was known and insisted on.
+            let result = if here { result } else { Ok(()) };
+            let gone = ChannelInfo { oper: Oper::Destroyed, ..info };
+            control.rpc.reply(ticket, result.map(|()| gone.into()));
+        });
+    }
+
+    fn is_device_here(&self, channel: &Channel) -> bool {
+        self.devices.get(&channel.device).is_some_and(|device| device.check_ready().is_ok())
+    }
+
+    fn destroy_checked(
+        &mut self,
+        caller: Caller,
+        change: &Change,
+        wanted: &call::ChannelDestroy,
+    ) -> Result<String, RpcError> {
+        let id = self.channel_free(&wanted.name, change.expected_generation)?;
+        self.check_step(&id, Step::Destroy)?;
+        let channel = self.channel_named(&wanted.name)?;
+        let about = format!("channel {}", wanted.name);
+        let served = channel.attachment.as_ref().is_some_and(|attachment| attachment.live.is_some());
+        if served && !wanted.force {
+            return Err(RpcError::new(
+                ErrorCode::Busy,
+                format!("a front-end is connected to channel {}", wanted.name),
+            )
+            .about(about)
+            .next("stop the VM or detach the channel first, or insist with --force"));
+        }
+        if !self.is_device_here(channel) && !wanted.force {
+            return Err(RpcError::new(
+                ErrorCode::DeviceFault,
+                format!("the device of channel {} is not here, so its data cannot be scrubbed", wanted.name),
+            )
+            .about(about)
+            .next("bring the device back first, or insist with --force: the data is then scrubbed when the device comes back"));
+        }
+        let ruling = self.policy.borrow_mut().destroy(DestroyRequest {
+            channel: policy_channel(channel),
+            force: wanted.force,
+            caller_uid: caller.uid,
+            dry_run: change.dry_run,
+        });
+        match ruling {
+            Ruling::Deny { policy, reason } => Err(self.denied(&wanted.name, caller, &policy, &reason)),
+            Ruling::Allow { .. } => Ok(id),
+        }
+    }
+
+    /// Drains, frees and scrubs. From the first step on there is no way back, and a restart goes on where this stops.
+    pub(crate) fn destroy_now(
+        &mut self,
+        id: &str,
+        next: impl FnOnce(&mut Control, Result<(), RpcError>) + Send + 'static,
+    ) {
+        self.set_operation(id, Some("being destroyed"));
+        self.step(id, Step::Destroy, None);
+        let owned = id.to_owned();
+        self.unseat(id, "the channel is being destroyed", move |control| {
+            control.step(&owned, Step::Drained, None);
+            control.scrub_channel(&owned, next);
+        });
+    }
+
+    /// The blocks leave the channel on the label first; they are free only once they were scrubbed (C3).
+    pub(crate) fn scrub_channel(
+        &mut self,
+        id: &str,
+        next: impl FnOnce(&mut Control, Result<(), RpcError>) + Send + 'static,
+    ) {
+        let Some(channel) = self.channels.get(id) else { return };
+        let (device, namespace, extents) =
+            (channel.device.clone(), channel.namespace, channel.extents.clone());
+        let (owned, entry, dirty) = (id.to_owned(), id.to_owned(), extents.clone());
+        let change = move |label: &mut Label| {
+            label.channels.retain(|channel| channel.id != entry);
+            label.unscrubbed.extend(dirty);
+        };
+        let finish = move |control: &mut Control, result: Result<(), String>| {
+            let result = result.map_err(|why| {
+                RpcError::new(
+                    ErrorCode::DeviceFault,
+                    format!("its blocks could not be scrubbed and are kept back: {why}"),
+                )
+                .about(format!("channel {}", control.name_of(&owned)))
+                .next("they are scrubbed when the device is next taken up; see vfiomuxctl events")
+            });
+            let (step, why) = match &result {
+                Ok(()) => (Step::Scrubbed, None),
+                Err(error) => (Step::Overdue, Some(error.message.clone())),
+            };
+            control.step(&owned, step, why);
+            control.channels.remove(&owned);
+            if result.is_ok() {
+                // No label names it any more. One that could not be scrubbed is remembered until its device comes back.
+                control.journal.forget(&owned);
+            }
+            next(control, result);
+        };
+        if extents.is_empty() {
+            return finish(self, Ok(()));
+        }
+        self.relabel(&device.clone(), namespace, change, move |control, written| match written {
+            Ok(()) => control.scrub(&device, namespace, extents, finish),
+            Err(why) => finish(control, Err(why)),
+        });
+    }
+
+    /// Scrubs blocks that the label lists as unscrubbed, takes them off that list, and makes them free.
+    pub(crate) fn scrub(
+        &mut self,
+        device_name: &str,
+        namespace: u32,
+        extents: Vec<Extent>,
+        next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
+    ) {
+        let Some(device) = self.devices.get(device_name) else {
+            return next(self, Err("its device is gone".to_owned()));
+        };
+        let Some(limits) = device.namespaces.get(&namespace).map(|seat| seat.limits) else {
+            return next(self, Err("its namespace is gone".to_owned()));
+        };
+        let (owned, clean) = (device_name.to_owned(), extents.clone());
+        device.worker.run(
+            move |warden| warden.scrub(namespace, &limits, &extents),
+            move |control, scrubbed| {
+                if let Err(why) = scrubbed {
+                    return next(control, Err(why));
+                }
+                let done = clean.clone();
+                control.relabel(
+                    &owned.clone(),
+                    namespace,
+                    move |label| label.unscrubbed.retain(|extent| !done.contains(extent)),
+                    move |control, written| {
+                        if written.is_ok() {
+                            control.give_back(&owned, namespace, &clean);
+                        }
+                        next(control, written);
+                    },
+                );
+            },
+        );
+    }
+
+    /// Returns blocks to the pool that hold no tenant's data.
+    pub(crate) fn give_back(&mut self, device: &str, namespace: u32, extents: &[Extent]) {
+        let seat = self.devices.get_mut(device).and_then(|device| device.namespaces.get_mut(&namespace));
+        if let Some(Ok(carving)) = seat.map(|seat| &mut seat.carving)
+            && let Err(error) = carving.pool.give_back(extents)
+        {
+            let mut fault = event(EventKind::Fault, ObjectKind::Device, device);
+            fault.reason = Some(error.to_string());
+            self.tell(fault);
+        }
+    }
+
+    /// Takes a channel out of service at once: somebody did what must not be.
+    pub(crate) fn quarantine(&mut self, id: &str, why: &str) {
+        let Some(channel) = self.channels.get(id) else { return };
+        if channel.setting.oper == Oper::Quarantined || self.check_step(id, Step::Fault).is_err() {
+            return;
+        }
+        self.step(id, Step::Fault, Some(why.to_owned()));
+        self.unseat(id, why, |_| {});
+    }
+}

@@ -1,0 +1,134 @@
+//! What front-ends lend: mapped on the pinner, handed to the sidecore, and given back only when unmapped (D3).
+
+use std::sync::Arc;
+
+use vfiomux_guest::MemoryMap;
+use vfiomux_hw::{DmaDomain, Epoch, Quiesced};
+use vfiomux_rpc::{EventKind, ObjectKind};
+use vfiomux_sidecore::{Answer, Order};
+use vfiomux_vhost::{Outcome, RegionGrant, RegionId, Token};
+
+use super::Control;
+use super::attachment::KeptRegion;
+use crate::event::event;
+
+impl Control {
+    pub(crate) fn map_memory(
+        &mut self,
+        id: &str,
+        serial: u64,
+        token: Token,
+        regions: Vec<RegionGrant>,
+        replace: bool,
+    ) {
+        let Some(domain) = self.domain_of(id) else { return };
+        let Some(live) = self.live_mut(id) else { return };
+        let kept = if replace { Vec::new() } else { live.regions.clone() };
+        let owned = id.to_owned();
+        self.pinner.run(
+            move |pinner| pinner.map(&domain, kept, regions),
+            move |control, result| match result {
+                Ok((kept, map)) => control.set_memory(&owned, serial, token, kept, map),
+                Err(error) => control.complete(&owned, serial, token, Outcome::Failed(error.to_string())),
+            },
+        );
+    }
+
+    pub(crate) fn unmap_memory(&mut self, id: &str, serial: u64, token: Token, region: RegionId) {
+        let Some(domain) = self.domain_of(id) else { return };
+        let Some(live) = self.live_mut(id) else { return };
+        let kept: Vec<KeptRegion> = live.regions.iter().filter(|kept| kept.id != region).cloned().collect();
+        let owned = id.to_owned();
+        self.pinner.run(
+            move |pinner| pinner.map(&domain, kept, Vec::new()),
+            move |control, result| match result {
+                Ok((kept, map)) => control.set_memory(&owned, serial, token, kept, map),
+                Err(error) => control.complete(&owned, serial, token, Outcome::Failed(error.to_string())),
+            },
+        );
+    }
+
+    /// Gives the sidecore a new map; when the old one is quiesced and unmapped, the front-end hears that it is done (D3).
+    pub(crate) fn set_memory(
+        &mut self,
+        id: &str,
+        serial: u64,
+        token: Token,
+        kept: Vec<KeptRegion>,
+        map: MemoryMap,
+    ) {
+        let map = Arc::new(map);
+        // The session may have ended while the memory was being mapped: then nothing may stay mapped for it (D1).
+        let Some(live) = self.live_mut(id).filter(|live| live.serial == serial && !live.closing) else {
+            return self.unmap(unused(map), |_| {});
+        };
+        live.regions = kept;
+        live.map = Arc::downgrade(&map);
+        let owned = id.to_owned();
+        self.seat_order(
+            id,
+            |seat| Order::SetMemory { channel: seat.id, map },
+            move |control, answer| match answer {
+                Some(Answer::MemoryReplaced { old: Some(old) }) => {
+                    control.unmap(old, move |control| control.complete(&owned, serial, token, Outcome::Done));
+                }
+                Some(Answer::Refused { why, order }) => {
+                    if let Order::SetMemory { map, .. } = *order {
+                        control.unmap(unused(map), |_| {});
+                    }
+                    control.complete(&owned, serial, token, Outcome::Failed(why.to_string()));
+                }
+                _ => control.complete(&owned, serial, token, Outcome::Done),
+            },
+        );
+    }
+
+    /// Has quiesced memory taken out of the device's reach, then goes on.
+    pub(crate) fn unmap(
+        &mut self,
+        memory: Quiesced<Arc<MemoryMap>>,
+        next: impl FnOnce(&mut Control) + Send + 'static,
+    ) {
+        self.pinner.run(
+            move |pinner| pinner.unmap(memory),
+            move |control, failures| {
+                for error in failures {
+                    let mut fault = event(EventKind::Fault, ObjectKind::Daemon, "vfiomuxd");
+                    fault.reason = Some(error.to_string());
+                    control.tell(fault);
+                }
+                next(control);
+            },
+        );
+    }
+
+    /// The rings are stopped: take the memory from the sidecore, then from the device.
+    pub(crate) fn drop_memory(&mut self, id: &str) {
+        let owned = id.to_owned();
+        let Ok(nothing) = MemoryMap::new(Vec::new()) else { return self.session_gone(id) };
+        self.seat_order(
+            id,
+            |seat| Order::SetMemory { channel: seat.id, map: Arc::new(nothing) },
+            move |control, answer| match answer {
+                Some(Answer::MemoryReplaced { old: Some(old) }) => {
+                    control.unmap(old, move |control| control.session_gone(&owned));
+                }
+                _ => control.session_gone(&owned),
+            },
+        );
+    }
+
+    pub(crate) fn domain_of(&self, id: &str) -> Option<Arc<DmaDomain>> {
+        let channel = self.channels.get(id)?;
+        self.devices.get(&channel.device)?.domain.clone()
+    }
+}
+
+/// A map that no sidecore has seen: nothing can name it.
+fn unused(map: Arc<MemoryMap>) -> Quiesced<Arc<MemoryMap>> {
+    match Epoch::open(map).close() {
+        Ok(quiesced) => quiesced,
+        // An epoch that was opened a line ago has nothing in flight.
+        Err(epoch) => unreachable!("a fresh epoch had {} commands in flight", epoch.in_flight()),
+    }
+}
