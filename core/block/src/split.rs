@@ -56,6 +56,31 @@ pub fn next_piece(
     Some(Piece { blocks: bytes / limits.block_bytes, bounce: true, next })
 }
 
+/// Whether one command can carry a segment whole, to or from block `lba` on, when it is all the data there is: the common
+/// case, told without cutting.
+#[inline]
+#[must_use]
+pub fn fits_whole(limits: &Limits, lba: u64, segment: &Segment) -> bool {
+    let start = segment.iova().raw();
+    let nameable = match limits.addressing {
+        Addressing::Any => true,
+        Addressing::Sgl { align_bytes } => {
+            (start | u64::from(segment.len())) & u64::from(align_bytes - 1) == 0
+        }
+        // Contiguous for the device, so that every page after the first begins at its start.
+        Addressing::Prp { .. } => start & 3 == 0,
+    };
+    let blocks = u64::from(segment.len() / limits.block_bytes);
+    nameable && segment.len() <= limits.transfer_bytes_max && within_boundary(limits, lba, blocks)
+}
+
+/// Whether `blocks` blocks from `lba` on cross no boundary.
+#[inline]
+fn within_boundary(limits: &Limits, lba: u64, blocks: u64) -> bool {
+    let boundary = u64::from(limits.boundary_blocks);
+    boundary == 0 || blocks <= boundary - lba % boundary
+}
+
 /// What was taken before the segment at hand.
 struct Taken {
     bytes: u32,

@@ -48,6 +48,8 @@ pub struct BlockChannel {
     pub(crate) fault_reported: bool,
     /// Something was returned to a ring and is not published.
     pub(crate) dirty: bool,
+    /// In its last turn the lane, or a pool of ours, had no room: completions are due before it can go on.
+    pub(crate) starved: bool,
 }
 
 impl BlockChannel {
@@ -83,6 +85,7 @@ impl BlockChannel {
             fault: None,
             fault_reported: false,
             dirty: false,
+            starved: false,
             settings,
         })
     }

@@ -17,8 +17,11 @@ pub enum Rest {
 
 impl BlockChannel {
     /// Asks the guest to kick for new requests, then looks once more.
-    pub fn arm(&mut self) -> Rest {
-        if self.fault.is_some() || self.lane.is_none() {
+    ///
+    /// `completions_due`: the device has commands in flight, and will wake us when one ends. Then a channel that waits for
+    /// room need not be looked at before.
+    pub fn arm(&mut self, completions_due: bool) -> Rest {
+        if self.fault.is_some() || self.lane.is_none() || self.starved && completions_due {
             return Rest::Sleep;
         }
         let held = self.holds > 0 || self.suspended;

@@ -15,7 +15,7 @@ use crate::{BlockChannel, Fault};
 pub struct Served {
     /// Requests taken from the rings.
     pub requests: u32,
-    /// It left requests on a ring that it knows of.
+    /// Its budget was used up, and it left requests on a ring.
     pub more: bool,
 }
 
@@ -49,6 +49,7 @@ impl BlockChannel {
         queue: &mut Q,
     ) -> Served {
         let mut served = Served::default();
+        self.starved = false;
         if self.fault.is_some() {
             return served;
         }
@@ -63,7 +64,7 @@ impl BlockChannel {
             && !self.advance(desk, map, now_ns, queue)
         {
             self.counters.starved.add(1);
-            served.more = true;
+            self.starved = true;
             return served;
         }
         let rings = self.rings.len();
@@ -74,7 +75,7 @@ impl BlockChannel {
                 Ok(()) | Err(Stop::Empty) => {}
                 Err(Stop::Starved) => {
                     self.counters.starved.add(1);
-                    served.more = true;
+                    self.starved = true;
                     break;
                 }
                 Err(Stop::Fault(fault)) => {
@@ -202,18 +203,25 @@ impl BlockChannel {
             _ if request.status.is_none() => Err(Outcome::Failed),
             Err(_) => Err(Outcome::Failed),
             Ok(()) => match RequestType::from_raw(header.request_type.get()) {
-                Some(RequestType::In) => {
-                    request.kind = Kind::Read;
-                    request.data_bytes = desk.chain.writable_bytes();
-                    let range = self.settings.data_range(Kind::Read, header.sector.get(), request.data_bytes);
-                    range.map(|range| desk.lay_out(Work::Read, range))
-                }
-                Some(RequestType::Out) => {
-                    request.kind = Kind::Write;
-                    request.data_bytes = desk.chain.readable_bytes();
-                    let range =
-                        self.settings.data_range(Kind::Write, header.sector.get(), request.data_bytes);
-                    range.map(|range| desk.lay_out(Work::Write, range))
+                Some(request_type @ (RequestType::In | RequestType::Out)) => {
+                    let work = if request_type == RequestType::In {
+                        request.kind = Kind::Read;
+                        request.data_bytes = desk.chain.writable_bytes();
+                        Work::Read
+                    } else {
+                        request.kind = Kind::Write;
+                        request.data_bytes = desk.chain.readable_bytes();
+                        Work::Write
+                    };
+                    match self.settings.data_range(request.kind, header.sector.get(), request.data_bytes) {
+                        Ok(range) if self.submit_whole(desk_id, lead, work, range, queue) => return,
+                        Ok(range) => self
+                            .desks
+                            .get_mut(desk_id)
+                            .map(|desk| desk.lay_out(work, range))
+                            .ok_or(Outcome::Failed),
+                        Err(outcome) => Err(outcome),
+                    }
                 }
                 Some(RequestType::Flush) => {
                     request.kind = Kind::Flush;

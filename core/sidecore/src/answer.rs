@@ -32,6 +32,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
     /// Carries out what is in the mailbox. Gives how many orders there were.
     pub(crate) fn take_orders(&mut self, now_ns: u64) -> usize {
         for count in 0..self.budgets.orders {
+            if self.shut_down {
+                return count;
+            }
             let Some((ticket, order)) = self.mailbox.take_order() else { return count };
             self.counters().orders.add(1);
             let outcome = self.begin(ticket, order, now_ns);
@@ -133,6 +136,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
             Order::Service { .. } => self.serve_control(ticket, order),
             Order::Shutdown => {
                 self.shut_down = true;
+                for Pending { ticket, order } in std::mem::take(&mut self.pending) {
+                    self.conclude(ticket, Outcome::Refuse(Refusal::ShuttingDown, order));
+                }
                 Outcome::Answer(Answer::Done)
             }
             order => self.begin_wait(order),

@@ -6,6 +6,7 @@ use vfiomux_block::BlockQueue;
 use vfiomux_channel::Rest;
 
 use crate::Sidecore;
+use crate::device::Device;
 
 /// What a descriptor that ended a sleep belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
             }
         }
         for seat in &mut self.seats {
-            match seat.channel.as_mut().map(|channel| channel.arm()) {
+            let device = self.devices.get(usize::from(seat.device)).and_then(Option::as_ref);
+            let completions_due = device.is_some_and(Device::in_flight);
+            match seat.channel.as_mut().map(|channel| channel.arm(completions_due)) {
                 Some(Rest::Ready) => return Rest::Ready,
                 Some(Rest::Poll) => rest = Rest::Poll,
                 Some(Rest::Sleep) | None => {}

@@ -152,7 +152,8 @@ pub enum Order<Q: BlockQueue> {
         /// Bytes of data at the start of the buffer.
         data_bytes: u32,
     },
-    /// End the thread after this breath. Answered by [`Answer::Done`], the last report of all.
+    /// End the thread after this breath. Orders that wait are refused; those behind this one are not looked at any more.
+    /// Answered by [`Answer::Done`].
     Shutdown,
 }
 
@@ -258,6 +259,9 @@ pub enum Refusal {
     /// The channel's table is full.
     #[error("the sidecore has no room for the channel's index; use a lower one")]
     NoRoom,
+    /// The sidecore ends.
+    #[error("the sidecore is shutting down")]
+    ShuttingDown,
     /// The channel is quarantined; it can only be removed.
     #[error("the channel is quarantined; remove it and make it anew")]
     Quarantined,

@@ -37,7 +37,7 @@ pub struct Work {
     pub requests: u32,
     /// Guests interrupted.
     pub calls: u64,
-    /// Something is known to wait that there was no budget or room for.
+    /// Something is known to wait that there was no budget for.
     pub more: bool,
 }
 

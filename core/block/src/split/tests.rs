@@ -131,6 +131,17 @@ proptest! {
     }
 }
 
+proptest! {
+    /// The short way and the long way agree on what needs no cutting.
+    #[test]
+    fn what_fits_whole_is_one_piece(start in 0u64..40_000, blocks in 1u32..80, addressing in 0usize..3, lba in 0u64..100, boundary in 0u32..100) {
+        let addressing = [PRP, SGL, Addressing::Any][addressing];
+        let limits = Limits { boundary_blocks: boundary, transfer_bytes_max: 16 << 10, ..limits(addressing) };
+        let whole = segment(start, blocks * 512);
+        prop_assert_eq!(fits_whole(&limits, lba, &whole), cut(&limits, lba, &[whole]) == [(blocks, false)]);
+    }
+}
+
 fn parts_between(data: &[Segment], from: Cursor, to: Cursor) -> Vec<Segment> {
     let mut parts = Vec::new();
     for (index, segment) in data.iter().enumerate() {

@@ -4,14 +4,15 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use vfiomux_block::{BlockQueue, Command, FaultPlan, Operation, Status};
-use vfiomux_channel::{ChannelId, Extent, ExtentMap};
+use vfiomux_channel::{ChannelId, Extent, ExtentMap, RingStart};
 use vfiomux_guest::driver::Arena;
 use vfiomux_guest::memory::{FileRegion, MapRegion, MemoryMap};
+use vfiomux_guest::ring::SplitRing;
 use vfiomux_sidecore::{Answer, DeviceSlot, Order, Refusal, Report};
 use vfiomux_spec::virtio::blk::{RequestType, STATUS_IOERR, STATUS_OK};
 
 use crate::data;
-use crate::world::{DEVICE, Plan, Queue, World, range_of};
+use crate::world::{DEVICE, Plan, Queue, World, call, range_of};
 
 const SLOW: FaultPlan =
     FaultPlan { seed: 5, delay_polls_max: 8, error_per_mille: 0, duplicate_per_mille: 200 };
@@ -339,6 +340,61 @@ fn control_reads_and_writes_the_device_through_the_sidecore() {
     let order =
         Order::Service { device: DEVICE, lane, command: read, buffer: Some(buffer), data_bytes: 8192 };
     assert_eq!(refusal(world.ask(order)), Refusal::NotTaken);
+}
+
+/// I2, across a crash: what a sidecore that is gone had taken is done again by the next, from the in-flight region.
+#[test]
+fn a_successor_finishes_what_its_predecessor_had_taken() {
+    let inflight = vfiomux_guest::Inflight::create(1, 64).unwrap();
+    let mut world = slow(Plan { guests: 1, ..Plan::default() });
+    let channel = world.guests[0].id;
+    // A ring with an in-flight region in place of the one without.
+    world.ask(Order::StopRing { channel, index: 0 });
+    let start = |world: &World| {
+        let guest = &world.guests[0];
+        let ring = SplitRing::new(guest.arena.map(), &guest.drivers[0].setup(), inflight.queue(0)).unwrap();
+        Box::new(RingStart { ring, call: Some(call()), kick: None })
+    };
+    let first = start(&world);
+    assert!(matches!(world.ask(Order::StartRing { channel, index: 0, start: first }), Answer::Done));
+    world.queue(|queue| queue.stuck = true);
+    let tokens: Vec<u16> =
+        (0..6).map(|at| world.guests[0].request(RequestType::Out, u64::from(at), at, 512)).collect();
+    world.breathe(3);
+    assert_eq!(world.queue(|queue| queue.commands().count()), 6);
+    // The sidecore dies with all six at the device; a new one takes over the guest's memory and region.
+    let mut next = slow(Plan { guests: 1, ..Plan::default() });
+    next.guests[0].arena = world.guests[0].arena.clone();
+    next.guests[0].drivers = std::mem::take(&mut world.guests[0].drivers);
+    next.guests[0].lent = world.guests[0].lent.clone();
+    drop(world);
+    next.ask(Order::StopRing { channel, index: 0 });
+    let map = next.guests[0].map();
+    next.ask(Order::SetMemory { channel, map });
+    let second = start(&next);
+    assert!(matches!(next.ask(Order::StartRing { channel, index: 0, start: second }), Answer::Done));
+    let new = next.guests[0].request(RequestType::In, 0, 7, 512);
+    next.breathe(40);
+    let mut returned = next.guests[0].returned();
+    returned.sort_unstable();
+    let mut expected: Vec<(u16, u8)> =
+        tokens.into_iter().chain([new]).map(|token| (token, STATUS_OK)).collect();
+    expected.sort_unstable();
+    assert_eq!(returned, expected);
+}
+
+#[test]
+fn what_waits_when_a_sidecore_ends_is_refused() {
+    let mut world = slow(Plan::default());
+    world.queue(|queue| queue.stuck = true);
+    let channel = world.guests[0].id;
+    world.guests[0].request(RequestType::In, 0, 0, 512);
+    world.breathe(2);
+    let waiting = world.send(Order::StopRing { channel, index: 0 });
+    world.breath();
+    assert!(matches!(world.ask(Order::Shutdown), Answer::Done));
+    assert!(world.answer(waiting, 1).is_some_and(|answer| refusal(answer) == Refusal::ShuttingDown));
+    assert!(world.sidecore.is_shut_down());
 }
 
 /// C2, C3: blocks that are taken away are let go of only when no command names them.
