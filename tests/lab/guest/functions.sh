@@ -100,5 +100,6 @@ refused() {
 
 driver_of() { basename "$(readlink -f "/sys/bus/pci/devices/$1/driver" || echo none)"; }
 
-# device_shows ADDRESS PATTERN: whether the daemon's description of a device has a line that matches.
+# device_shows ADDRESS PATTERN, channel_shows NAME PATTERN: whether the daemon's description has a line that matches.
 device_shows() { ctl device show "$1" --json | tr ',' '\n' | grep -Eq "$2"; }
+channel_shows() { ctl channel show "$1" --json | tr ',' '\n' | grep -Eq "$2"; }

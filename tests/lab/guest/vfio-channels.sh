@@ -19,20 +19,20 @@ first=$!
 check b --identity 2 --seed 2 --initially-zero --remember /tmp/b $workload
 wait "$first"
 # Now that both are done: whether either left something where the other's data is.
-check a --identity 1 --operations 0 --recall /tmp/a $workload
-check b --identity 2 --operations 0 --recall /tmp/b $workload
+check a --identity 1 --recall /tmp/a $workload --operations 0
+check b --identity 2 --recall /tmp/b $workload --operations 0
 report 'verified'
 
 stop_daemon
 start_daemon --device "$ADDRESS"
 check a --identity 1 --seed 3 --recall /tmp/a --remember /tmp/a $workload
-check b --identity 2 --operations 0 --recall /tmp/b $workload
+check b --identity 2 --recall /tmp/b $workload --operations 0
 report 'restarted'
 
 ctl channel destroy a
 create_channel c "$ADDRESS" "$CHANNEL_SIZE" "$QUEUES"
 check c --identity 3 --seed 4 --initially-zero $workload
-check b --identity 2 --operations 0 --recall /tmp/b $workload
+check b --identity 2 --recall /tmp/b $workload --operations 0
 report 'scrubbed'
 
 refused 'channel' ctl device release "$ADDRESS"
