@@ -40,6 +40,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["vfiomux-manager", "vfiomux-rpc", "vfiomux-hw", "vfiomux-sim", "vfiomux-guest", "vfiomux-spec"],
     ),
     ("vfiomuxctl", &["vfiomux-rpc"]),
+    ("vfiomux-frontend", &["vfiomux-guest", "vfiomux-spec"]),
+    (
+        "vfiomux-demo",
+        &["vfiomux-daemon", "vfiomux-rpc", "vfiomux-guest", "vfiomux-spec", "vfiomux-frontend"],
+    ),
     ("xtask", &[]),
     // The programs that try a crate on a real kernel are among the tests.
     (

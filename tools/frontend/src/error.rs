@@ -1,0 +1,84 @@
+use std::io;
+use std::path::PathBuf;
+
+use vfiomux_guest::GuestError;
+use vfiomux_guest::driver::DeviceFault;
+use vfiomux_guest::memory::OutsideMemory;
+
+/// What can go wrong on the front-end's side.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrontendError {
+    /// The endpoint does not take connections.
+    #[error("cannot connect to {}: {source}; vfiomuxctl channel list says whether a channel listens there", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: vhost::Error,
+    },
+    /// A message of the session was refused or not answered.
+    #[error("{step}: {source}; the daemon's log says what it did not like")]
+    Session {
+        /// What was being done.
+        step: &'static str,
+        /// Why it failed.
+        source: vhost::Error,
+    },
+    /// The disk cannot do what a front-end needs.
+    #[error("the endpoint {0}")]
+    Lacks(&'static str),
+    /// More queues than the disk has.
+    #[error(
+        "the disk has {available} queues, {wanted} were asked for; ask for fewer, or create the channel with --queues {wanted}"
+    )]
+    Queues {
+        /// How many were asked for.
+        wanted: u16,
+        /// How many there are.
+        available: u64,
+    },
+    /// A shape that no ring can have.
+    #[error(
+        "{requests} requests of {request_bytes} bytes in flight do not fit a queue; take fewer, or shorter ones"
+    )]
+    Shape {
+        /// Requests in flight on a queue.
+        requests: u16,
+        /// Bytes of the longest request.
+        request_bytes: u32,
+    },
+    /// The memory to be lent.
+    #[error(transparent)]
+    Memory(#[from] GuestError),
+    /// A request or a copy that its slot has no room for.
+    #[error("the request or copy is longer than the slots of its queue")]
+    TooLong,
+    /// The back-end broke the rules of the ring.
+    #[error(transparent)]
+    Device(#[from] DeviceFault),
+    /// An event descriptor.
+    #[error("{step}: {source}; the process may have too many open files (ulimit -n)")]
+    Event {
+        /// What was being done.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl From<OutsideMemory> for FrontendError {
+    fn from(_: OutsideMemory) -> Self {
+        Self::TooLong
+    }
+}
+
+/// Says what was being done when the session failed.
+pub(crate) fn step(step: &'static str) -> impl Fn(vhost::Error) -> FrontendError {
+    move |source| FrontendError::Session { step, source }
+}
+
+/// Says what was being done to an event descriptor.
+pub(crate) fn event(step: &'static str) -> impl Fn(io::Error) -> FrontendError {
+    move |source| FrontendError::Event { step, source }
+}
