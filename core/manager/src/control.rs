@@ -67,6 +67,8 @@ const LINES: usize = 1;
 const RPC: usize = 10_000;
 /// Tokens of endpoints begin here.
 const ENDPOINTS: usize = 1_000_000;
+/// Event numbers that one record of the journal reserves.
+const EVENTS_RESERVED: u64 = 100_000;
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// How long the end may take before what is left is left to the kernel.
@@ -191,6 +193,7 @@ impl Control {
             poll.registry().register(&mut SourceFd(&fd), Token(LINES + index), Interest::READABLE)?;
         }
         let pinner = Worker::start("pinner", poster.clone(), Pinner::new)?;
+        let events = EventLog::new(journal.settings().last_event_seq + 1);
         let mut policy = Chain::default();
         for more in policies {
             policy.push(more);
@@ -202,7 +205,7 @@ impl Control {
             rpc,
             config,
             journal,
-            events: EventLog::new(1),
+            events,
             policy: RefCell::new(policy),
             sysfs,
             pci_opener,
@@ -376,6 +379,13 @@ impl Control {
 
     /// Records an event, and tells whoever follows.
     fn tell(&mut self, event: Event) {
+        // Numbers are reserved ahead, many at a time, so that a restart never gives one out again.
+        if self.events.next_seq() > self.journal.settings().last_event_seq {
+            let last_seq = self.events.next_seq() + EVENTS_RESERVED;
+            if let Err(error) = self.journal.append(&Record::EventsReserved { last_seq }) {
+                tracing::error!(%error, "event numbers could not be reserved");
+            }
+        }
         let recorded = self.events.record(event);
         tracing::info!(
             seq = recorded.seq,

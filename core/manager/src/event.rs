@@ -52,6 +52,12 @@ impl EventLog {
         event
     }
 
+    /// The number that the next event gets.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
     /// How much there is and was.
     #[must_use]
     pub fn counts(&self) -> EventCounts {

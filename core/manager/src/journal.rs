@@ -67,6 +67,11 @@ pub enum Record {
         /// The driver that had it, if any.
         driver: Option<String>,
     },
+    /// Event numbers up to this one are used, or may be: the next start goes on after it.
+    EventsReserved {
+        /// The last of them.
+        last_seq: u64,
+    },
     /// A function was given back.
     Released {
         /// Address of the function.
@@ -81,6 +86,8 @@ pub struct Settings {
     pub channels: BTreeMap<String, Setting>,
     /// Claimed functions by address, with the driver that each came from.
     pub claims: BTreeMap<String, Option<String>>,
+    /// The last event number that may have been used.
+    pub last_event_seq: u64,
 }
 
 impl Settings {
@@ -98,6 +105,7 @@ impl Settings {
             Record::Claimed { address, driver } => {
                 self.claims.insert(address.clone(), driver.clone());
             }
+            Record::EventsReserved { last_seq } => self.last_event_seq = *last_seq,
             Record::Released { address } => {
                 self.claims.remove(address);
             }
@@ -116,7 +124,8 @@ impl Settings {
             .claims
             .iter()
             .map(|(address, driver)| Record::Claimed { address: address.clone(), driver: driver.clone() });
-        claims.chain(self.channels.values().cloned().map(Record::Setting))
+        let events = Record::EventsReserved { last_seq: self.last_event_seq };
+        std::iter::once(events).chain(claims).chain(self.channels.values().cloned().map(Record::Setting))
     }
 }
 
@@ -279,6 +288,7 @@ mod tests {
             step("a", Step::Realised, Oper::Provisioned),
             Record::Setting(setting("b")),
             step("b", Step::RealiseFailed, Oper::Failed),
+            Record::EventsReserved { last_seq: 1000 },
             Record::Released { address: "0000:01:00.0".into() },
         ]
     }
