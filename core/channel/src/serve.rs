@@ -70,7 +70,8 @@ impl BlockChannel {
         let rings = self.rings.len();
         let mut left = budget;
         for step in 0..rings {
-            let index = (self.first_ring + step) % rings;
+            let index = self.first_ring + step;
+            let index = if index < rings { index } else { index - rings };
             match self.serve_ring(index, map, now_ns, &mut left, queue) {
                 Ok(()) | Err(Stop::Empty) => {}
                 Err(Stop::Starved) => {
@@ -84,7 +85,7 @@ impl BlockChannel {
                 }
             }
             if left == 0 {
-                self.first_ring = (index + 1) % rings;
+                self.first_ring = if index + 1 < rings { index + 1 } else { 0 };
                 break;
             }
         }

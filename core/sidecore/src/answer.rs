@@ -32,7 +32,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
     /// Carries out what is in the mailbox. Gives how many orders there were.
     pub(crate) fn take_orders(&mut self, now_ns: u64) -> usize {
         for count in 0..self.budgets.orders {
-            if self.shut_down {
+            // Looked at before it is popped: popping from an empty queue costs a full fence.
+            if self.shut_down || !self.mailbox.has_orders() {
                 return count;
             }
             let Some((ticket, order)) = self.mailbox.take_order() else { return count };
@@ -85,13 +86,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             },
             Order::Abandon { device, lane } => self.abandon(device, lane, now_ns),
             Order::AddChannel { channel, device, lane } => self.add_channel(channel, device, lane),
-            Order::SetLane { channel, lane } => match self.channel_mut(channel) {
-                Some(found) => {
-                    found.set_lane(Some(lane));
-                    Outcome::Answer(Answer::Done)
-                }
-                None => Outcome::Refuse(Refusal::NoChannel, Order::SetLane { channel, lane }),
-            },
+            Order::SetLane { channel, lane } => self.set_lane(channel, lane),
             Order::StartRing { channel, index, start } => {
                 let again = |start| Order::StartRing { channel, index, start };
                 let Some(found) = self.channel_mut(channel) else {
@@ -290,6 +285,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
         else {
             return refuse(Refusal::NoDevice, channel);
         };
+        if !device.lanes.contains(&lane) {
+            return refuse(Refusal::NoLane, channel);
+        }
         if seat.channel.is_some() || incarnation <= seat.last_incarnation {
             return refuse(Refusal::Taken, channel);
         }
@@ -305,6 +303,21 @@ impl<Q: BlockQueue> Sidecore<Q> {
         };
         self.turns.push(index);
         Outcome::Answer(Answer::Done)
+    }
+
+    fn set_lane(&mut self, id: ChannelId, lane: LaneId) -> Outcome<Q> {
+        let order = Order::SetLane { channel: id, lane };
+        let device = self.seats.get(usize::from(id.index)).map(|seat| DeviceSlot(seat.device));
+        let known =
+            device.and_then(|slot| self.device_mut(slot)).is_some_and(|device| device.lanes.contains(&lane));
+        match self.channel_mut(id) {
+            None => Outcome::Refuse(Refusal::NoChannel, order),
+            Some(_) if !known => Outcome::Refuse(Refusal::NoLane, order),
+            Some(channel) => {
+                channel.set_lane(Some(lane));
+                Outcome::Answer(Answer::Done)
+            }
+        }
     }
 
     fn remove_channel(&mut self, id: ChannelId) -> Outcome<Q> {
