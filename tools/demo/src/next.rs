@@ -16,14 +16,12 @@ pub(crate) fn commands(sample: &ChannelInfo) -> String {
         endpoint: Some(Endpoint { path: endpoint.clone(), mode: EndpointMode::Server }),
         ..sample.clone()
     };
-    let mut arguments =
-        ["qemu-system-x86_64", "-accel", "kvm", "-accel", "tcg", "-drive", "file=YOUR-IMAGE.qcow2,if=virtio"]
-            .map(str::to_owned)
-            .to_vec();
-    // A path of plain letters can be said to QEMU, so this is always arguments.
-    if let Ok(Attachment::Arguments(attach)) = Vmm::Qemu.attachment(&channel) {
-        arguments.extend(attach);
-    }
+    let attach = match Vmm::Qemu.attachment(&channel) {
+        Ok(Attachment::Arguments(arguments)) => shell_lines(&arguments).replace('\n', "\n  "),
+        // A path of plain letters can be said to QEMU; if it could not, this says why.
+        Ok(Attachment::Configuration(text)) => text,
+        Err(error) => error.to_string(),
+    };
     let program = |name: &str| programs().join(name).display().to_string();
     let (daemon, tool, endpoint) = (program("vfiomuxd"), program("vfiomuxctl"), endpoint.display());
     let queues = channel.queues;
@@ -33,8 +31,9 @@ cargo build --release -p vfiomux-daemon -p vfiomuxctl
 {daemon} --device sim:nvme,size=4G --state-dir {DIRECTORY}/state --control {DIRECTORY}/control.sock &
 export VFIOMUX_CONTROL={DIRECTORY}/control.sock
 {tool} channel create {CHANNEL} --device sim0 --tenant acme --size 1G --queues {queues} --endpoint {endpoint}
-{}",
-        shell_lines(&arguments)
+qemu-system-x86_64 -accel kvm -accel tcg -drive file=YOUR-IMAGE.qcow2,if=virtio \\
+  {}",
+        attach.trim_end()
     )
 }
 

@@ -125,18 +125,18 @@ impl Screen {
 fn row(name: &str, tally: &Tally, channel: &ChannelInfo, interval: Duration, verified_bytes: u64) -> String {
     let seconds = interval.as_secs_f64().max(1e-6);
     let (ring, device) = (&channel.latency.ring_wait, &channel.latency.device);
-    let percentile =
-        |quantile| if tally.latency.is_empty() { 0 } else { tally.latency.value_at_quantile(quantile) };
+    let measured = |count: u64, ns: u64| if count == 0 { "-".to_owned() } else { units::duration(ns) };
+    let seen = |quantile| measured(tally.latency.len(), tally.latency.value_at_quantile(quantile));
     format!(
         "  {name:<8} {:>8} {:>8.1} {:>8} {:>8}   {:>8} {:>8} {:>8} {:>8}    {:>8}",
         units::count((tally.requests as f64 / seconds) as u64),
         tally.bytes as f64 / 1e6 / seconds,
-        units::duration(percentile(0.5)),
-        units::duration(percentile(0.99)),
-        units::duration(ring.p50_ns),
-        units::duration(ring.p99_ns),
-        units::duration(device.p50_ns),
-        units::duration(device.p99_ns),
+        seen(0.5),
+        seen(0.99),
+        measured(ring.count, ring.p50_ns),
+        measured(ring.count, ring.p99_ns),
+        measured(device.count, device.p50_ns),
+        measured(device.count, device.p99_ns),
         units::bytes(verified_bytes),
     )
 }

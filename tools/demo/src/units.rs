@@ -16,7 +16,8 @@ pub(crate) fn count(value: u64) -> String {
 /// Nanoseconds as `8.1 us`, `310 us` or `1.2 ms`.
 pub(crate) fn duration(ns: u64) -> String {
     let (value, unit) = match ns {
-        ..1_000_000 => (ns as f64 / 1e3, "us"),
+        0 => return "0 us".to_owned(),
+        1..1_000_000 => (ns as f64 / 1e3, "us"),
         1_000_000..1_000_000_000 => (ns as f64 / 1e6, "ms"),
         _ => (ns as f64 / 1e9, "s"),
     };
@@ -40,7 +41,7 @@ mod tests {
     #[test]
     fn quantities_are_short() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1 000", "1 234 567"]);
-        assert_eq!([0, 8_140, 310_000, 1_200_000].map(duration), ["0.0 us", "8.1 us", "310 us", "1.2 ms"]);
+        assert_eq!([0, 8_140, 310_000, 1_200_000].map(duration), ["0 us", "8.1 us", "310 us", "1.2 ms"]);
         assert_eq!(
             [0, 350_000_000, 1_214_000_000, 12_340_000_000].map(bytes),
             ["0 MB", "350 MB", "1.21 GB", "12.3 GB"]
