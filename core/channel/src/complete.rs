@@ -77,14 +77,21 @@ impl BlockChannel {
         own.give_back(id);
     }
 
-    /// Returns a request to its guest: status, used element, counters. Nothing of it is in flight.
+    /// Takes a request out of its slot. It names memory no more.
     #[inline]
-    pub(crate) fn finish(&mut self, lead: SlotId, map: &MemoryMap, now_ns: u64) {
-        let Some(request) = self.slots.get_mut(lead).and_then(|slot| slot.request.take()) else { return };
+    pub(crate) fn retire(&mut self, lead: SlotId) -> Option<Request> {
+        let request = self.slots.get_mut(lead)?.request.take()?;
         self.slots.give_back(lead);
         if let Some(memory) = &mut self.memory {
             memory.end();
         }
+        Some(request)
+    }
+
+    /// Returns a request to its guest: status, used element, counters. Nothing of it is in flight.
+    #[inline]
+    pub(crate) fn finish(&mut self, lead: SlotId, map: &MemoryMap, now_ns: u64) {
+        let Some(request) = self.retire(lead) else { return };
         // A quarantined channel's memory is touched no more; its requests end without an answer.
         if self.fault.is_some() {
             return;

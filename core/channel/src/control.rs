@@ -7,7 +7,7 @@ use vfiomux_guest::{Call, Kick, MemoryMap, SplitRing};
 use vfiomux_hw::{Epoch, Quiesced};
 
 use crate::ring::ServedRing;
-use crate::slot::{Outcome, SlotId};
+use crate::slot::Outcome;
 use crate::{BlockChannel, ExtentMap, Fault, RingStart, StoppedRing};
 
 /// What became of a new memory map.
@@ -79,6 +79,12 @@ impl BlockChannel {
         for served in self.rings.iter_mut().flatten() {
             served.stopping = true;
         }
+    }
+
+    /// Whether it is being removed.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// Gives up memory and rings, once drained; `None` before.
@@ -231,24 +237,18 @@ impl BlockChannel {
         }
         self.fault = Some(fault);
         self.dirty = false;
-        let Some(map) = self.map.take() else { return self.let_go(None) };
-        self.let_go(Some(&map));
-        self.map = Some(map);
-    }
-
-    /// Forgets the requests that no device command will end.
-    fn let_go(&mut self, map: Option<&MemoryMap>) {
+        // What no device command will end is forgotten now; the rest as its commands end.
         if let Some(desk) = self.desks.current.take()
             && let Some(lead) = self.desks.get_mut(desk).map(|desk| desk.lead)
             && let Some(request) = self.slots.request_mut(lead)
         {
             request.open = false;
+            if request.pieces == 0 {
+                self.retire(lead);
+            }
         }
-        let Some(map) = map else { return };
-        self.fail_waiting_flushes(map, |_, _| true);
-        let idle: Option<SlotId> = self.slots.idle_lead();
-        if let Some(lead) = idle {
-            self.finish(lead, map, 0);
+        while let Some(lead) = self.flushes.take_waiting() {
+            self.retire(lead);
         }
     }
 

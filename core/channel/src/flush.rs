@@ -29,6 +29,10 @@ impl Flushes {
     pub(crate) fn wait(&mut self, lead: SlotId) {
         self.waiting.push(lead);
     }
+
+    pub(crate) fn take_waiting(&mut self) -> Option<SlotId> {
+        self.waiting.pop()
+    }
 }
 
 impl BlockChannel {

@@ -152,13 +152,6 @@ impl Slots {
         slot.stamp = 0;
         Some((slot.lead, slot.bounce.take()))
     }
-
-    /// The lead of a request of which nothing is in flight and nothing is to be submitted: at most one, whose desk was taken.
-    pub(crate) fn idle_lead(&self) -> Option<SlotId> {
-        let idle =
-            |slot: &Slot| slot.request.as_ref().is_some_and(|request| request.pieces == 0 && !request.open);
-        self.slots.iter().position(idle).map(|index| SlotId(index as u16))
-    }
 }
 
 /// A single-piece request costs one cache line of state.

@@ -95,6 +95,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 if found.fault().is_some() {
                     return Outcome::Refuse(Refusal::Quarantined, again(start));
                 }
+                if found.is_ending() {
+                    return Outcome::Refuse(Refusal::Busy, again(start));
+                }
                 if !found.has_memory() {
                     return Outcome::Refuse(Refusal::NoMemory, again(start));
                 }

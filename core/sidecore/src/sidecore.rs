@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vfiomux_block::BlockQueue;
+use vfiomux_channel::{BlockChannel, ChannelId};
 
 use crate::answer::Pending;
 use crate::device::{Device, Router, Seat};
@@ -195,6 +196,11 @@ impl<Q: BlockQueue> Sidecore<Q> {
     /// Lets `look` see a device's queue between two breaths.
     pub fn with_queue<T>(&mut self, device: DeviceSlot, look: impl FnOnce(&mut Q) -> T) -> Option<T> {
         self.devices.get_mut(usize::from(device.0))?.as_mut().map(|device| look(&mut *device.queue))
+    }
+
+    /// Lets `look` see a channel between two breaths.
+    pub fn with_channel<T>(&mut self, id: ChannelId, look: impl FnOnce(&mut BlockChannel) -> T) -> Option<T> {
+        self.channel_mut(id).map(look)
     }
 
     /// What it has done so far.

@@ -61,6 +61,48 @@ fn a_quarantined_channel_takes_no_orders_but_its_removal() {
     assert_eq!(world.guests[0].returned()[0].1, STATUS_OK);
 }
 
+/// T1: whatever a channel had under way when it was quarantined, it can be removed.
+#[test]
+fn a_channel_quarantined_with_flushes_and_pieces_under_way_can_be_removed() {
+    let mut world = World::new(Plan { limits: Plan::narrow, lane_depth: 3, ..Plan::default() });
+    world.queue(|queue| queue.stuck = true);
+    let channel = world.guests[0].id;
+    // A flush at the device, one that waits for the next, and a request of which only a part fits the lane.
+    world.guests[0].request(RequestType::Flush, 0, 0, 0);
+    world.breathe(1);
+    world.guests[0].request(RequestType::Flush, 0, 1, 0);
+    world.breathe(1);
+    world.guests[0].request(RequestType::Out, 0, 2, 32 << 10);
+    world.breathe(2);
+    world.sidecore.with_channel(channel, |channel| channel.quarantine(Fault::MemoryLost));
+    world.breathe(2);
+    assert_eq!(faults(&world), [Fault::MemoryLost]);
+    let removal = world.send(Order::RemoveChannel { channel });
+    assert!(world.answer(removal, 5).is_none(), "removed with commands at the device");
+    world.queue(|queue| queue.stuck = false);
+    let removed = world.answer(removal, 20);
+    assert!(matches!(removed, Some(Answer::ChannelRemoved { memory: Some(_), .. })), "{removed:?}");
+    assert_eq!(world.guests[0].returned(), []);
+}
+
+/// The same when the bad ring is found while a flush waits.
+#[test]
+fn a_ring_fault_found_while_a_flush_waits_leaves_nothing_behind() {
+    let mut world = World::new(Plan::default());
+    world.queue(|queue| queue.stuck = true);
+    let channel = world.guests[0].id;
+    world.guests[0].request(RequestType::Flush, 0, 0, 0);
+    world.breathe(1);
+    world.guests[0].request(RequestType::Flush, 0, 1, 0);
+    let _ = world.guests[0].drivers[0].ring().add(&[Buffer { guest_addr: 0, len: 1, writable: true }]);
+    let _ = world.guests[0].drivers[0].publish();
+    world.breathe(2);
+    assert_eq!(faults(&world).len(), 1);
+    world.queue(|queue| queue.stuck = false);
+    let removed = world.ask(Order::RemoveChannel { channel });
+    assert!(matches!(removed, Answer::ChannelRemoved { memory: Some(_), .. }), "{removed:?}");
+}
+
 /// Requests that make no sense, each with its answer; the channel goes on.
 #[test]
 fn a_request_that_makes_no_sense_is_answered_with_an_error() {
