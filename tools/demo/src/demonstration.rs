@@ -14,7 +14,7 @@ use crate::daemon::Daemon;
 use crate::error::DemoError;
 use crate::load::{Load, Report};
 use crate::next;
-use crate::screen::Screen;
+use crate::screen::{Moment, Screen};
 use crate::tenant::{Phase, Tally, Tenant};
 use crate::units;
 use crate::workload::{WORKLOADS, Workload, plural};
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), DemoError> {
     let stop = listen_for_ctrl_c().map_err(DemoError::Signals)?;
     let directory =
         tempfile::Builder::new().prefix("vfiomux-demo.").tempdir().map_err(DemoError::Directory)?;
-    let mut screen = Screen::new(WORKLOADS.len());
+    let mut screen = Screen::new();
     screen.head("vfiomux: two tenants on one simulated NVMe controller");
 
     let starting = Instant::now();
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), DemoError> {
 
     screen.head("\nTo have the same with a QEMU guest");
     screen.say(&next::commands(&sample));
-    screen.say("The guest sees a second disk. docs/guide/first-guest.md goes through it, docs/guide/real-disk.md goes on from there.");
+    screen.say("\nThe guest sees a second disk. docs/guide/first-guest.md goes through it, docs/guide/real-disk.md goes on from there.");
     Ok(())
 }
 
@@ -131,13 +131,22 @@ fn drive(load: Load, screen: &mut Screen, client: &mut Client, seconds: u32) -> 
         .name("load".to_owned())
         .spawn(move || load.run(&sender))
         .map_err(DemoError::Thread)?;
-    let mut totals = Totals::default();
+    let mut totals = Totals::new();
     let mut shown = Ok(());
     // Ends when the thread does, whose own failure matters more than that of what was shown.
     for report in &reports {
         totals.add(&report);
-        if shown.is_ok() {
-            shown = show_all(client).map(|channels| screen.show(&report, &WORKLOADS, &channels, seconds));
+        // What is left over when time is up is too short to say anything.
+        let whole = report.phase == Phase::Drive && report.interval >= screen.interval();
+        if whole && shown.is_ok() {
+            shown = show_all(client).map(|channels| {
+                let (elapsed, interval, tallies) = (report.elapsed, report.interval, &report.tallies);
+                let verified_blocks = totals.verified_blocks();
+                screen.show(
+                    &Moment { elapsed, interval, tallies, verified_blocks, channels: &channels },
+                    seconds,
+                );
+            });
         }
     }
     thread.join().map_err(|_| DemoError::Panicked)??;
@@ -152,37 +161,53 @@ fn show_all(client: &mut Client) -> Result<[ChannelInfo; WORKLOADS.len()], DemoE
     Ok([show(first)?, show(second)?])
 }
 
-/// What each tenant did, driving and reading back apart.
-#[derive(Debug, Default)]
+/// What each tenant did in all.
+#[derive(Debug)]
 struct Totals {
-    driven: [Sums; WORKLOADS.len()],
-    read_back: [Sums; WORKLOADS.len()],
-}
-
-#[derive(Debug, Default)]
-struct Sums {
-    requests: u64,
-    bytes: u64,
-    verified_blocks: u64,
+    /// How long they were driven.
+    elapsed: Duration,
+    driven: [Tally; WORKLOADS.len()],
+    /// Blocks that were read back in the end.
+    read_back: [u64; WORKLOADS.len()],
 }
 
 impl Totals {
-    fn add(&mut self, report: &Report) {
-        let sums = if report.phase == Phase::ReadBack { &mut self.read_back } else { &mut self.driven };
-        for (sums, tally) in sums.iter_mut().zip(&report.tallies) {
-            let Tally { requests, bytes, verified_blocks, .. } = tally;
-            sums.requests += requests;
-            sums.bytes += bytes;
-            sums.verified_blocks += verified_blocks;
+    fn new() -> Self {
+        Self {
+            elapsed: Duration::ZERO,
+            driven: WORKLOADS.each_ref().map(|_| Tally::new()),
+            read_back: [0; WORKLOADS.len()],
         }
+    }
+
+    fn add(&mut self, report: &Report) {
+        if report.phase == Phase::ReadBack {
+            let blocks = report.tallies.iter().map(|tally| tally.verified_blocks);
+            self.read_back.iter_mut().zip(blocks).for_each(|(sum, blocks)| *sum += blocks);
+        } else {
+            self.elapsed = report.elapsed;
+            self.driven.iter_mut().zip(&report.tallies).for_each(|(sum, tally)| sum.add(tally));
+        }
+    }
+
+    fn verified_blocks(&self) -> Vec<u64> {
+        self.driven.iter().zip(&self.read_back).map(|(driven, back)| driven.verified_blocks + back).collect()
     }
 }
 
-fn conclude(screen: &Screen, totals: &Totals, channels: &[ChannelInfo]) {
+fn conclude(screen: &mut Screen, totals: &Totals, channels: &[ChannelInfo]) {
+    let (elapsed, verified_blocks) = (totals.elapsed, totals.verified_blocks());
+    let all: u64 = verified_blocks.iter().sum();
+    screen.conclude(&Moment {
+        elapsed,
+        interval: elapsed,
+        tallies: &totals.driven,
+        verified_blocks,
+        channels,
+    });
     screen.say("");
-    for ((workload, channel), (driven, read_back)) in
-        WORKLOADS.iter().zip(channels).zip(totals.driven.iter().zip(&totals.read_back))
-    {
+    let done = totals.driven.iter().zip(&totals.read_back);
+    for ((workload, channel), (driven, read_back)) in WORKLOADS.iter().zip(channels).zip(done) {
         let copied = match channel.counters.bounced_ops {
             0 => "none copied on the way".to_owned(),
             ops => format!("{} copied on the way", units::count(ops)),
@@ -192,10 +217,9 @@ fn conclude(screen: &Screen, totals: &Totals, channels: &[ChannelInfo]) {
             workload.tenant,
             units::count(driven.requests),
             units::bytes(driven.bytes),
-            units::count(read_back.verified_blocks),
+            units::count(*read_back),
         ));
     }
-    let all: u64 = totals.driven.iter().chain(&totals.read_back).map(|sums| sums.verified_blocks).sum();
     screen.good(&format!(
         "  verified {} blocks of 4 KiB; every one held what its tenant last wrote",
         units::count(all)

@@ -7,10 +7,9 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use vfiomux_rpc::ChannelInfo;
 
-use crate::load::Report;
-use crate::tenant::{Phase, Tally};
+use crate::pattern::BLOCK_BYTES;
+use crate::tenant::Tally;
 use crate::units;
-use crate::workload::Workload;
 
 const HEAD: &str = "           ── as the guest sees it ─────────────────   ── in the ring ─── ── in the device ─\n  \
                     CHANNEL      IOPS     MB/s      P50      P99        P50      P99      P50      P99    VERIFIED";
@@ -23,22 +22,15 @@ pub(crate) struct Screen {
     colour: bool,
     /// Lines of the table that stands there already.
     drawn: usize,
-    /// Bytes verified so far, one a channel.
-    verified_bytes: Vec<u64>,
-    lines_begun: bool,
+    /// The head of the table is still to be written.
+    head_missing: bool,
 }
 
 impl Screen {
-    pub(crate) fn new(channels: usize) -> Self {
+    pub(crate) fn new() -> Self {
         let terminal = io::stdout().is_terminal();
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self {
-            terminal,
-            colour: terminal && !unwanted,
-            drawn: 0,
-            verified_bytes: vec![0; channels],
-            lines_begun: false,
-        }
+        Self { terminal, colour: terminal && !unwanted, drawn: 0, head_missing: true }
     }
 
     /// How often it can show something new.
@@ -65,70 +57,89 @@ impl Screen {
         if self.colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 
-    /// Shows a report beside what the daemon says of the channels.
-    pub(crate) fn show(
-        &mut self,
-        report: &Report,
-        workloads: &[Workload],
-        channels: &[ChannelInfo],
-        seconds: u32,
-    ) {
-        let mut rows = String::new();
-        let all = workloads.iter().zip(channels).zip(&report.tallies).zip(&mut self.verified_bytes);
-        for (((workload, channel), tally), verified_bytes) in all {
-            *verified_bytes += tally.verified_blocks * crate::pattern::BLOCK_BYTES as u64;
-            let _ =
-                writeln!(rows, "{}", row(workload.channel, tally, channel, report.interval, *verified_bytes));
+    /// Shows what was done of late, beside what the daemon says of the channels.
+    pub(crate) fn show(&mut self, moment: &Moment<'_>, seconds: u32) {
+        if !self.terminal {
+            return self.append(&moment.rows(), &format!("{:.0} s", moment.elapsed.as_secs_f64()));
         }
-        if self.terminal { self.redraw(report, &rows, seconds) } else { self.append(report, &rows) }
+        let share = moment.elapsed.as_secs_f64() / f64::from(seconds);
+        let full = ((share * BAR_COLUMNS as f64) as usize).min(BAR_COLUMNS);
+        let bar = "█".repeat(full) + &"░".repeat(BAR_COLUMNS - full);
+        let passed = moment.elapsed.as_secs().min(seconds.into());
+        let footer =
+            format!("  {bar}  {passed} of {seconds} s, every byte read is checked; Ctrl-C ends in order");
+        self.redraw(&moment.rows(), &footer);
     }
 
-    fn redraw(&mut self, report: &Report, rows: &str, seconds: u32) {
-        let elapsed = report.elapsed.as_secs_f64().min(f64::from(seconds));
-        let progress = match report.phase {
-            Phase::Drive | Phase::Drain => {
-                let full = (elapsed / f64::from(seconds) * BAR_COLUMNS as f64) as usize;
-                let bar = "█".repeat(full) + &"░".repeat(BAR_COLUMNS.saturating_sub(full));
-                format!(
-                    "  {bar}  {elapsed:.0} of {seconds} s, every byte read is checked; Ctrl-C ends in order"
-                )
-            }
-            Phase::ReadBack => "  reading every block back".to_owned(),
-        };
-        let head = self.paint(Style::new().dimmed(), HEAD);
-        let text = format!("{head}\n{rows}\n{progress}\n");
+    /// Leaves what was done in all.
+    pub(crate) fn conclude(&mut self, moment: &Moment<'_>) {
+        let seconds = format!("{:.0} s", moment.interval.as_secs_f64());
+        if self.terminal {
+            self.redraw(&moment.rows(), &format!("  over all {seconds}"));
+        } else {
+            self.append(&moment.rows(), &format!("all {seconds}"));
+        }
+    }
+
+    fn redraw(&mut self, rows: &[String], footer: &str) {
         let mut out = String::new();
         if self.drawn > 0 {
             // Up to the table's first line; each line is cleared as it is written over.
             let _ = write!(out, "\x1b[{}A", self.drawn);
         }
-        for line in text.lines() {
+        let dimmed = |line| self.paint(Style::new().dimmed(), line);
+        let lines: Vec<String> = HEAD
+            .lines()
+            .map(dimmed)
+            .chain(rows.iter().cloned())
+            .chain([String::new(), footer.to_owned()])
+            .collect();
+        for line in &lines {
             let _ = writeln!(out, "\x1b[2K{line}");
         }
-        self.drawn = text.lines().count();
+        self.drawn = lines.len();
         emit(&out);
     }
 
-    fn append(&mut self, report: &Report, rows: &str) {
-        if !std::mem::replace(&mut self.lines_begun, true) {
+    fn append(&mut self, rows: &[String], time: &str) {
+        if std::mem::take(&mut self.head_missing) {
             emit(&format!("{HEAD}   TIME\n"));
         }
-        let time = match report.phase {
-            Phase::Drive | Phase::Drain => format!("{:.0} s", report.elapsed.as_secs_f64()),
-            Phase::ReadBack => "reading back".to_owned(),
-        };
-        let lines: String = rows.lines().map(|row| format!("{row}   {time}\n")).collect();
+        let lines: String = rows.iter().map(|row| format!("{row}   {time}\n")).collect();
         emit(&lines);
     }
 }
 
-fn row(name: &str, tally: &Tally, channel: &ChannelInfo, interval: Duration, verified_bytes: u64) -> String {
+/// What there is to show at a time. Of each list, one a channel.
+#[derive(Debug)]
+pub(crate) struct Moment<'a> {
+    /// Since the load began.
+    pub(crate) elapsed: Duration,
+    /// What the tallies cover.
+    pub(crate) interval: Duration,
+    pub(crate) tallies: &'a [Tally],
+    /// Verified since the load began.
+    pub(crate) verified_blocks: Vec<u64>,
+    /// What the daemon says.
+    pub(crate) channels: &'a [ChannelInfo],
+}
+
+impl Moment<'_> {
+    fn rows(&self) -> Vec<String> {
+        let all = self.channels.iter().zip(self.tallies).zip(&self.verified_blocks);
+        all.map(|((channel, tally), blocks)| row(tally, channel, self.interval, blocks * BLOCK_BYTES as u64))
+            .collect()
+    }
+}
+
+fn row(tally: &Tally, channel: &ChannelInfo, interval: Duration, verified_bytes: u64) -> String {
     let seconds = interval.as_secs_f64().max(1e-6);
     let (ring, device) = (&channel.latency.ring_wait, &channel.latency.device);
     let measured = |count: u64, ns: u64| if count == 0 { "-".to_owned() } else { units::duration(ns) };
     let seen = |quantile| measured(tally.latency.len(), tally.latency.value_at_quantile(quantile));
     format!(
-        "  {name:<8} {:>8} {:>8.1} {:>8} {:>8}   {:>8} {:>8} {:>8} {:>8}    {:>8}",
+        "  {:<8} {:>8} {:>8.1} {:>8} {:>8}   {:>8} {:>8} {:>8} {:>8}    {:>8}",
+        channel.name,
         units::count((tally.requests as f64 / seconds) as u64),
         tally.bytes as f64 / 1e6 / seconds,
         seen(0.5),

@@ -50,7 +50,17 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn new() -> Self {
+    /// Adds what was done at another time.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.bytes += other.bytes;
+        self.verified_blocks += other.verified_blocks;
+        // Both have the same bounds, which is all that adding asks for.
+        let _ = self.latency.add(&other.latency);
+    }
+
+    /// Nothing done yet.
+    pub(crate) fn new() -> Self {
         let latency = Histogram::new_with_bounds(1, LATENCY_MAX_NS, 2)
             .expect("constant bounds that a histogram can have");
         Self { requests: 0, bytes: 0, verified_blocks: 0, latency }
