@@ -182,6 +182,7 @@ fn the_next_owner_of_a_channel_s_place_finds_zeros() {
         // The whole of the channel is used, so that whatever part of it the next owner gets was written to.
         let whole = Options { span_bytes: 64 << 20, ..load(directory.path(), socket, owner, 1) };
         run_together(&[whole]);
-        daemon.ctl(&["channel", "destroy", "a"]);
+        // By force: the daemon need not have noticed yet that the front-end is gone.
+        daemon.ctl(&["channel", "destroy", "a", "--force"]);
     }
 }

@@ -29,15 +29,16 @@ check a --identity 1 --seed 3 --recall /tmp/a --remember /tmp/a $workload
 check b --identity 2 --recall /tmp/b $workload --operations 0
 report 'restarted'
 
-ctl channel destroy a
+# By force: the daemon need not have noticed yet that the front-end is gone.
+ctl channel destroy a --force
 create_channel c "$ADDRESS" "$CHANNEL_SIZE" "$QUEUES"
 check c --identity 3 --seed 4 --initially-zero $workload
 check b --identity 2 --recall /tmp/b $workload --operations 0
 report 'scrubbed'
 
 refused 'channel' ctl device release "$ADDRESS"
-ctl channel destroy b
-ctl channel destroy c
+wait_until 10 ctl channel destroy b
+wait_until 10 ctl channel destroy c
 ctl device release "$ADDRESS"
 expect 'the driver of a released device' "$(driver_of "$ADDRESS")" nvme
 stop_daemon

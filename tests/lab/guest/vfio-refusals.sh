@@ -19,7 +19,7 @@ refused 'room|full|free|left' create_channel huge "$ADDRESS" 1T 1
 create_channel a "$ADDRESS" 16M 1
 check a --operations 50
 refused 'use|exist' create_channel a "$ADDRESS" 16M 1
-ctl channel destroy a
+wait_until 10 ctl channel destroy a
 stop_daemon
 
 # Naming a device on the command line is no leave to pull it from under a filesystem.
