@@ -228,6 +228,18 @@ mod tests {
         assert_eq!((pool.total_blocks(), pool.take(3).unwrap()), (96, vec![Extent { start: 8, blocks: 8 }]));
     }
 
+    /// ISO1, seeded bug: two creates that both look at the pool before either takes from it get the same blocks, and the
+    /// check that every label goes through at the next start catches it.
+    #[test]
+    fn checking_before_acting_is_caught() {
+        let pool = pool(100);
+        let (mut seen_by_one, mut seen_by_other) = (pool.clone(), pool.clone());
+        let (one, other) = (seen_by_one.take(10).unwrap(), seen_by_other.take(10).unwrap());
+        let mut check = pool;
+        check.take_exactly(&one).unwrap();
+        assert_eq!(check.take_exactly(&other), Err(Overlap(other[0])));
+    }
+
     proptest! {
         /// ISO1: whatever is created, destroyed and read back from a label, extents of two owners never overlap.
         #[test]

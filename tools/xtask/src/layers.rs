@@ -41,10 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("vfiomuxctl", &["vfiomux-rpc"]),
     ("vfiomux-frontend", &["vfiomux-guest", "vfiomux-spec"]),
-    (
-        "vfiomux-demo",
-        &["vfiomux-daemon", "vfiomux-rpc", "vfiomux-guest", "vfiomux-spec", "vfiomux-frontend"],
-    ),
+    ("vfiomux-demo", &["vfiomux-daemon", "vfiomux-rpc", "vfiomux-guest", "vfiomux-spec", "vfiomux-frontend"]),
     ("xtask", &[]),
     // The programs that try a crate on a real kernel are among the tests.
     (

@@ -1,7 +1,8 @@
-//! The project's own chores: `cargo xtask layers`, `cargo xtask unsafe`.
+//! The project's own chores: `cargo xtask layers`, `cargo xtask house`, `cargo xtask properties`.
 
 mod house;
 mod layers;
+mod properties;
 
 use std::process::ExitCode;
 
@@ -21,12 +22,19 @@ enum Chore {
     Layers,
     /// Check the house rules that no lint knows: file lengths, unsafe opened with a reason, no unfinished business.
     House,
+    /// Check that every property has a test, and that docs/properties.md says which.
+    Properties {
+        /// Write the page instead of checking it.
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let (what, found) = match Arguments::parse().chore {
         Chore::Layers => ("layers", layers::check()),
         Chore::House => ("house rules", house::check()),
+        Chore::Properties { write } => ("properties", properties::check(write)),
     };
     match found {
         Ok(violations) if violations.is_empty() => {

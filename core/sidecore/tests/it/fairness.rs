@@ -58,7 +58,7 @@ fn a_backlogged_channel_is_served_within_the_sum_of_the_others_budgets() {
     }
 }
 
-/// What V4 looks like when it does not hold: without budgets everybody's whole backlog comes first, and the check sees it.
+/// V4, seeded bug: without budgets everybody's whole backlog comes first, and the check sees it.
 #[test]
 fn without_budgets_the_wait_is_longer() {
     let budgets = Budgets { requests: u32::MAX, ..Budgets::default() };
