@@ -98,8 +98,27 @@ pub struct Setup {
     pub sysfs: Sysfs,
     /// Policies beside the built-in one, asked in this order.
     pub policies: Vec<Box<dyn Policy>>,
+    /// How long commands may take that somebody waits for.
+    pub deadlines: Deadlines,
     /// Called once, when every device has settled and every channel is back, with name, state and reason of each device.
     pub announce: Announce,
+}
+
+/// How long a device may take with commands that somebody waits for, before harder means end them (V1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// To end a channel's commands by itself, before they are aborted.
+    pub drain: Duration,
+    /// To follow each means, abort and deleting the submission queue, before the next is taken.
+    pub step: Duration,
+    /// To carry out one command of our own (label, scrub), before the controller is reset.
+    pub service: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { drain: Duration::from_secs(5), step: Duration::from_secs(3), service: Duration::from_secs(60) }
+    }
 }
 
 /// See [`Setup::announce`].
@@ -138,6 +157,7 @@ pub struct Control {
     policy: RefCell<Chain>,
     sysfs: Sysfs,
     pci_opener: Box<dyn Fn(PciAddress) -> Opener>,
+    deadlines: Deadlines,
     lines: Vec<Line>,
     pinner: Worker<Pinner>,
     devices: BTreeMap<String, Device>,
@@ -174,7 +194,7 @@ impl Stop {
 impl Control {
     /// Makes everything that serves, and begins to take up devices.
     pub fn new(setup: Setup) -> Result<Self, StartError> {
-        let Setup { config, devices, pci_opener, sysfs, policies, announce } = setup;
+        let Setup { config, devices, pci_opener, sysfs, policies, deadlines, announce } = setup;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (sender, continuations) = mpsc::channel();
@@ -209,6 +229,7 @@ impl Control {
             policy: RefCell::new(policy),
             sysfs,
             pci_opener,
+            deadlines,
             lines,
             pinner,
             devices: BTreeMap::new(),
@@ -405,6 +426,11 @@ impl Control {
             fault.reason = Some(error.to_string());
             self.tell(fault);
         }
+    }
+
+    /// A deadline this far from now, on the control thread's clock.
+    fn after(&self, left: Duration) -> u64 {
+        self.now_ns.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))
     }
 
     fn name_of(&self, id: &str) -> String {

@@ -67,6 +67,8 @@ pub(crate) struct Live {
     pub(crate) map: Weak<MemoryMap>,
     /// Rings that the sidecore serves, or is about to, with their entries.
     pub(crate) rings: BTreeMap<u16, u16>,
+    /// Those of them that are being stopped.
+    pub(crate) stopping: BTreeSet<u16>,
     /// By which eventfd each ring interrupts, for freeing a sidecore that is held up there.
     pub(crate) calls: BTreeMap<u16, Arc<OwnedFd>>,
     pub(crate) inflight: Option<Arc<Inflight>>,
@@ -266,6 +268,7 @@ impl Control {
             regions: Vec::new(),
             map: Weak::new(),
             rings: BTreeMap::new(),
+            stopping: BTreeSet::new(),
             calls: BTreeMap::new(),
             inflight: None,
             closing: false,
@@ -415,7 +418,11 @@ impl Control {
         live.closing = true;
         let (serial, token) = (live.serial, live.token);
         let back_token = live.back_channel.take().map(|(_, token)| token);
-        let rings: BTreeSet<u16> = live.rings.keys().copied().collect();
+        // A ring that is being stopped already is waited for, not stopped twice.
+        let rings: BTreeSet<u16> =
+            live.rings.keys().copied().filter(|ring| !live.stopping.contains(ring)).collect();
+        live.stopping.extend(&rings);
+        let idle = live.rings.is_empty();
         let _ = self.deregister(id);
         for token in std::iter::once(token).chain(back_token) {
             self.tokens.take_back(token);
@@ -424,7 +431,7 @@ impl Control {
         (told.from, told.to) = (Some("connected".to_owned()), Some("gone".to_owned()));
         told.reason = Some(why.to_owned());
         self.tell(told);
-        if rings.is_empty() {
+        if idle {
             return self.drop_memory(id);
         }
         self.arm_drain(id);
@@ -434,14 +441,7 @@ impl Control {
                 id,
                 |seat| Order::StopRing { channel: seat.id, index },
                 move |control, _| {
-                    let Some(live) = control.live_mut(&owned).filter(|live| live.serial == serial) else {
-                        return;
-                    };
-                    live.rings.remove(&index);
-                    if live.rings.is_empty() {
-                        control.disarm_drain(&owned);
-                        control.drop_memory(&owned);
-                    }
+                    control.ring_gone(&owned, serial, index);
                 },
             );
         }

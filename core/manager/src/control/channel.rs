@@ -122,7 +122,7 @@ impl Control {
     /// A step that the table does not have changes nothing and is recorded as a fault: nothing that goes on here is worth
     /// breaking the table for.
     pub(crate) fn step(&mut self, id: &str, step: Step, reason: Option<String>) {
-        let Some(channel) = self.channels.get_mut(id) else { return };
+        let Some(channel) = self.channels.get(id) else { return };
         let (name, from) = (channel.setting.name.clone(), channel.setting.oper);
         let to = match advance(from, step) {
             Ok(to) => to,
@@ -132,6 +132,8 @@ impl Control {
                 return self.tell(fault);
             }
         };
+        let deadline_ns = to.deadline().map(|left| self.after(left));
+        let Some(channel) = self.channels.get_mut(id) else { return };
         channel.setting.oper = to;
         channel.reasons.oper.clone_from(&reason);
         let (before, health) = (channel.health, &mut channel.health);
@@ -140,9 +142,7 @@ impl Control {
             _ => Health::Ok,
         };
         let health = channel.health;
-        channel.deadline_ns = to
-            .deadline()
-            .map(|left| self.now_ns.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)));
+        channel.deadline_ns = deadline_ns;
         let record = Record::Transition { id: id.to_owned(), step, to };
         self.journal_append(&record);
         let mut told = event(EventKind::Oper, ObjectKind::Channel, name.clone());

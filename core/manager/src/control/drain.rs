@@ -13,9 +13,6 @@ use super::warden::Warden;
 use crate::event::event;
 use crate::lifecycle::{Oper, Step};
 
-/// Between one means and the next.
-const STEP_NS: u64 = 3_000_000_000;
-
 impl Control {
     /// Looks at every deadline.
     pub(crate) fn check_deadlines(&mut self) {
@@ -56,7 +53,7 @@ impl Control {
     }
 
     fn escalate(&mut self, id: &str) {
-        let next_deadline_ns = self.now_ns.saturating_add(STEP_NS);
+        let next_deadline_ns = self.after(self.deadlines.step);
         let Some(channel) = self.channels.get_mut(id) else { return };
         channel.drain_deadline_ns = Some(next_deadline_ns);
         channel.escalation += 1;

@@ -65,17 +65,14 @@ impl Control {
 
     pub(crate) fn stop_ring(&mut self, id: &str, serial: u64, token: Token, index: u16) {
         let owned = id.to_owned();
+        let Some(live) = self.live_mut(id) else { return };
+        live.stopping.insert(index);
         self.arm_drain(id);
         self.seat_order(
             id,
             |seat| Order::StopRing { channel: seat.id, index },
             move |control, answer| {
-                control.disarm_drain(&owned);
-                let Some(live) = control.live_mut(&owned).filter(|live| live.serial == serial) else {
-                    return;
-                };
-                live.rings.remove(&index);
-                let (last, closing) = (live.rings.is_empty(), live.closing);
+                let Some((last, closing)) = control.ring_gone(&owned, serial, index) else { return };
                 let outcome = match answer {
                     Some(Answer::RingStopped { ring }) => Outcome::RingStopped { base: u32::from(ring.base) },
                     Some(Answer::Refused { why, .. }) => Outcome::Failed(why.to_string()),
@@ -94,6 +91,22 @@ impl Control {
                 control.complete(&owned, serial, token, outcome);
             },
         );
+    }
+
+    /// A ring is no longer served. When the session is over and it was the last, the session's memory goes next. Gives
+    /// whether it was the last, and whether the session is over.
+    pub(crate) fn ring_gone(&mut self, id: &str, serial: u64, index: u16) -> Option<(bool, bool)> {
+        let live = self.live_mut(id).filter(|live| live.serial == serial)?;
+        live.rings.remove(&index);
+        live.stopping.remove(&index);
+        let (last, closing) = (live.rings.is_empty(), live.closing);
+        if live.stopping.is_empty() {
+            self.disarm_drain(id);
+        }
+        if last && closing {
+            self.drop_memory(id);
+        }
+        Some((last, closing))
     }
 
     /// Gives an order about a ring that is answered with done.

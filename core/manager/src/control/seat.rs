@@ -289,7 +289,7 @@ impl Control {
 
     /// From now on the channel's commands in flight have until the deadline to end.
     pub(crate) fn arm_drain(&mut self, id: &str) {
-        let deadline_ns = self.now_ns.saturating_add(DRAIN_NS);
+        let deadline_ns = self.after(self.deadlines.drain);
         if let Some(channel) = self.channels.get_mut(id)
             && channel.seat.is_some()
         {
@@ -307,5 +307,3 @@ impl Control {
 
 /// Requests that a channel can have in flight: what its lane takes, and some that wait for a flush or a bounce buffer.
 const REQUESTS: u16 = 2 * LANE_DEPTH;
-/// How long commands may take to end by themselves when somebody waits for them, before they are aborted.
-const DRAIN_NS: u64 = 5_000_000_000;
