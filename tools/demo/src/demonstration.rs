@@ -136,8 +136,8 @@ fn drive(load: Load, screen: &mut Screen, client: &mut Client, seconds: u32) -> 
     // Ends when the thread does, whose own failure matters more than that of what was shown.
     for report in &reports {
         totals.add(&report);
-        // What is left over when time is up is too short to say anything.
-        let whole = report.phase == Phase::Drive && report.interval >= screen.interval();
+        // What is left over when a person stops it early is too short to say anything.
+        let whole = report.phase == Phase::Drive && report.interval >= screen.interval() * 9 / 10;
         if whole && shown.is_ok() {
             shown = show_all(client).map(|channels| {
                 let (elapsed, interval, tallies) = (report.elapsed, report.interval, &report.tallies);

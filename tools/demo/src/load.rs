@@ -70,8 +70,8 @@ impl Load {
             };
             let ended = phase == Phase::ReadBack && done;
             let due = phase != Phase::Drain && now - reported >= self.interval;
-            // What is driven and what is read back never stand in one report.
-            if due || ended || (next == Phase::ReadBack && next != phase) {
+            // The last of what is driven is reported when time is up, and what is read back never stands with what is driven.
+            if due || ended || next != phase {
                 let tallies = self.tenants.iter_mut().map(Tenant::take_tally).collect();
                 let report = Report { phase, elapsed: now - started, interval: now - reported, tallies };
                 // Nobody listens any more when showing failed; the load is ended in order all the same.
