@@ -178,3 +178,6 @@ impl Queue {
         self.ring.disarm();
     }
 }
+
+#[cfg(test)]
+mod tests;
