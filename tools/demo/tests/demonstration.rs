@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use clap::Parser as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 fn demonstration(directory: &Path) -> Command {
@@ -40,6 +41,9 @@ fn it_verifies_shows_says_how_to_go_on_and_leaves_nothing() {
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
+    let daemon = text.lines().find(|line| line.contains("vfiomuxd --device")).unwrap();
+    let words = daemon.trim_end_matches('&').split_whitespace();
+    vfiomux_daemon::Arguments::try_parse_from(words).expect("what is to be typed is a command of vfiomuxd");
     assert!(is_empty(directory.path()), "something is left in {directory:?}");
 }
 
