@@ -434,12 +434,16 @@ impl Control {
                 format!("its namespaces changed ({ids:?}); release and claim it to take that up")
             }
             Event::Health(health) => {
-                if health.is_critical() {
-                    self.set_function_state(
-                        name,
-                        FunctionState::Degraded,
-                        Some(format!("its health is critical: {health:?}")),
-                    );
+                let state = self.devices.get(name).map(|device| device.state);
+                match (state, health.is_critical()) {
+                    (Some(FunctionState::Ready), true) => {
+                        let why = format!("its health is critical: {health:?}");
+                        self.set_function_state(name, FunctionState::Degraded, Some(why));
+                    }
+                    (Some(FunctionState::Degraded), false) => {
+                        self.set_function_state(name, FunctionState::Ready, None);
+                    }
+                    _ => {}
                 }
                 format!("its health changed: {health:?}")
             }
