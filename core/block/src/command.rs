@@ -61,8 +61,11 @@ pub enum Status {
     },
     /// The device does not know the operation.
     Unsupported,
-    /// The command was ended by abort, by deleting its submission queue, or by a reset.
+    /// The command was ended by abort, or by a reset.
     Aborted,
+    /// The command was ended by the deletion of its submission queue, which the device says before control does. As after
+    /// [`crate::BlockQueue::abandon`], which is about to follow, it may be submitted again on another lane.
+    QueueDeleted,
     /// The device is gone.
     Gone,
 }

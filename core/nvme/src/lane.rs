@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use vfiomux_block::{Command, LaneId, Operation, Segment, Status, SubmitError, Tag};
+use vfiomux_block::{Command, Completion, LaneId, Operation, Segment, Status, SubmitError, Tag};
 use vfiomux_hw::{Bar, DmaDomain, HwError, Iova};
 use vfiomux_spec::nvme::command::{DsmRange, RwDword12};
+use vfiomux_spec::nvme::queue::CompletionTail;
 use vfiomux_spec::nvme::{self, NvmOpcode, SubmissionEntry};
 use zerocopy::little_endian::{U32, U64};
 
@@ -150,10 +151,13 @@ impl Lane {
 
     /// Takes a completion in. `None` when no command in flight goes by `cid`.
     #[inline]
-    pub(crate) fn complete(&mut self, cid: u16, ring_head: u16) -> Option<Tag> {
-        let tag = self.slots.end(cid)?;
-        self.ring.retire(ring_head);
-        Some(tag)
+    pub(crate) fn complete(&mut self, tail: CompletionTail) -> Option<Completion> {
+        let tag = self.slots.end(tail.cid())?;
+        self.ring.retire(tail.sq_head());
+        let status = status(tail.status_field().status());
+        // The queue is gone: what was placed on it from here on would never be looked at.
+        self.ended |= status == Status::QueueDeleted;
+        Some(Completion { tag, status })
     }
 
     /// Ends all that is in flight and takes nothing more.
@@ -222,7 +226,7 @@ fn blocks_0based(command: &Command) -> Option<u16> {
 
 /// What a completion's status means to a channel.
 #[inline]
-pub(crate) fn status(status: nvme::Status) -> Status {
+fn status(status: nvme::Status) -> Status {
     if status.is_success() { Status::Success } else { failure(status) }
 }
 
@@ -230,8 +234,8 @@ pub(crate) fn status(status: nvme::Status) -> Status {
 fn failure(status: nvme::Status) -> Status {
     match status {
         nvme::Status::INVALID_OPCODE => Status::Unsupported,
+        nvme::Status::ABORTED_SQ_DELETION => Status::QueueDeleted,
         nvme::Status::ABORT_REQUESTED
-        | nvme::Status::ABORTED_SQ_DELETION
         | nvme::Status::ABORTED_POWER_LOSS
         | nvme::Status::PREEMPT_ABORT
         | nvme::Status::ABORTED_BY_HOST => Status::Aborted,

@@ -8,7 +8,7 @@ use vfiomux_block::{BlockQueue, Command, Completion, LaneId, Segment, Status, Su
 use vfiomux_hw::{Iova, Vector};
 
 use crate::QueueId;
-use crate::lane::{self, Lane};
+use crate::lane::Lane;
 use crate::link::Link;
 use crate::rings::CompletionRing;
 
@@ -193,14 +193,11 @@ impl BlockQueue for Queue {
             let position = self.consumed;
             self.consumed += 1;
             let lane = self.lanes.get_mut(usize::from(tail.sq_id())).and_then(Option::as_mut);
-            let tag = lane
-                .filter(|lane| position >= lane.born)
-                .and_then(|lane| lane.complete(tail.cid(), tail.sq_head()));
-            match tag {
-                Some(tag) => {
+            match lane.filter(|lane| position >= lane.born).and_then(|lane| lane.complete(tail)) {
+                Some(completion) => {
                     ended += 1;
                     self.in_flight -= 1;
-                    sink(Completion { tag, status: lane::status(tail.status_field().status()) });
+                    sink(completion);
                 }
                 None => self.strays += 1,
             }

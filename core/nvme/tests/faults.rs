@@ -26,7 +26,6 @@ fn a_status_means_to_a_channel_what_it_meant_to_the_device() {
         (nvme::Status::UNRECOVERED_READ, Status::Media { code: 0x81 }),
         (nvme::Status::INVALID_OPCODE, Status::Unsupported),
         (nvme::Status::ABORT_REQUESTED, Status::Aborted),
-        (nvme::Status::ABORTED_SQ_DELETION, Status::Aborted),
         (nvme::Status::LBA_OUT_OF_RANGE, Status::Refused { kind: 0, code: 0x80 }),
         (nvme::Status::INVALID_PROTECTION, Status::Refused { kind: 1, code: 0x81 }),
     ] {
@@ -34,6 +33,21 @@ fn a_status_means_to_a_channel_what_it_meant_to_the_device() {
         let data = [buffer.segment(0, 512)];
         assert_eq!(rig.command(&mut queue, lane, &read(0, 1), &data), meaning, "{status}");
     }
+}
+
+/// What the deletion of its queue ended is told from what the device failed, and the queue is known to be gone.
+#[test]
+fn commands_that_a_deleted_queue_ends_may_be_submitted_again_elsewhere() {
+    let (mut rig, mut queue, lane, _) = rig();
+    rig.sim.inject(Fault { when: NEXT_IO, action: Action::Hang });
+    queue.submit(lane, Tag(1), &flush(), &[]).unwrap();
+    queue.ring();
+    rig.sim.run_until_idle();
+    rig.controller.delete_lane(lane).unwrap();
+    let statuses: Vec<Status> = poll(&mut queue).iter().map(|completion| completion.status).collect();
+    assert_eq!((statuses, queue.room(lane)), (vec![Status::QueueDeleted], 0));
+    queue.abandon(lane, &mut |completion| panic!("{completion:?} ended before"));
+    assert!(queue.detach(lane).is_some());
 }
 
 #[test]

@@ -68,7 +68,12 @@ impl Router<'_> {
         if completion.status == Status::Gone {
             *self.gone = true;
         }
-        self.ended(completion, Ending::Completed(completion.status));
+        // Control deleted the queue, and is about to say so: the commands that this ends are as good as given up already.
+        let ending = match completion.status {
+            Status::QueueDeleted => Ending::Barrier,
+            status => Ending::Completed(status),
+        };
+        self.ended(completion, ending);
     }
 
     /// A command was ended by a barrier.
