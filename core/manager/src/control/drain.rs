@@ -101,6 +101,8 @@ impl Control {
                 // Without a new lane, or with the old one still there, the next means is taken at the next deadline.
                 let Ok(lane) = made else { return };
                 control.order(line, Order::Abandon { device: slot, lane: old }, |_, _| {});
+                // Before the new one comes: where a controller has few queues, it goes by the same number.
+                control.order(line, Order::DetachLane { device: slot, lane: old }, |_, _| {});
                 control.order(line, Order::AttachLane { device: slot, lane }, move |control, answer| {
                     let Answer::LaneAttached { lane } = answer else { return };
                     if let Some(seat) =
@@ -109,7 +111,6 @@ impl Control {
                         seat.lane = lane;
                     }
                     control.order(line, Order::SetLane { channel, lane }, |_, _| {});
-                    control.order(line, Order::DetachLane { device: slot, lane: old }, |_, _| {});
                 });
             },
         );
