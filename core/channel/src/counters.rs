@@ -31,7 +31,8 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct $live {
             $($(#[$field_doc])* pub $field: Counter,)*
-            /// From the breath that first saw a request on the ring to its submission.
+            /// From the last look at the ring that did not find a request to its submission: the longest that it can have waited,
+            /// sleep apart, where the guest's kick ends the wait.
             pub ring_wait: Histogram,
             /// From its submission to its completion.
             pub device_time: Histogram,
@@ -41,7 +42,8 @@ macro_rules! counters {
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct $copy {
             $($(#[$field_doc])* pub $field: u64,)*
-            /// From the breath that first saw a request on the ring to its submission.
+            /// From the last look at the ring that did not find a request to its submission: the longest that it can have waited,
+            /// sleep apart, where the guest's kick ends the wait.
             pub ring_wait: HistogramSnapshot,
             /// From its submission to its completion.
             pub device_time: HistogramSnapshot,

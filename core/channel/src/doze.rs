@@ -46,6 +46,7 @@ impl BlockChannel {
             return;
         }
         for served in self.rings.iter_mut().flatten() {
+            served.looked_ns = u64::MAX;
             served.ring.disarm();
         }
     }

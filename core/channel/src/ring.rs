@@ -32,8 +32,10 @@ pub(crate) struct ServedRing {
     pub(crate) kick: Option<Kick>,
     /// Chains known to wait.
     pub(crate) waiting: u16,
-    /// The breath that first saw them.
-    pub(crate) seen_ns: u64,
+    /// Since when they may have waited: the last look that did not find them.
+    pub(crate) since_ns: u64,
+    /// The last look; the end of time when there was none since a sleep, during which nothing waited.
+    pub(crate) looked_ns: u64,
     /// Nothing new is taken; what is out, and what is to be taken again, is brought to an end.
     pub(crate) stopping: bool,
     /// Something was returned and is not published.
@@ -43,7 +45,7 @@ pub(crate) struct ServedRing {
 impl ServedRing {
     pub(crate) fn new(start: RingStart) -> Self {
         let RingStart { ring, call, kick } = start;
-        Self { ring, call, kick, waiting: 0, seen_ns: 0, stopping: false, dirty: false }
+        Self { ring, call, kick, waiting: 0, since_ns: 0, looked_ns: u64::MAX, stopping: false, dirty: false }
     }
 
     /// Lets the guest see what was returned. Gives whether it was called.

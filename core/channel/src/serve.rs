@@ -110,7 +110,9 @@ impl BlockChannel {
         let Some(served) = self.rings.get_mut(index).and_then(Option::as_mut) else { return Ok(()) };
         if served.waiting == 0 {
             served.waiting = served.ring.pending();
-            served.seen_ns = now_ns;
+            // What came in just before the last look would have been seen then; so this is the longest that it has waited.
+            served.since_ns = served.looked_ns.min(now_ns);
+            served.looked_ns = now_ns;
         }
         // What was put back is still ours, and is brought to an end whatever else is asked for.
         let takes = if held || served.stopping { served.ring.resubmits() } else { served.waiting };
@@ -156,7 +158,7 @@ impl BlockChannel {
             }
         };
         served.waiting = served.waiting.saturating_sub(1);
-        self.counters.ring_wait.record(now_ns.saturating_sub(served.seen_ns));
+        self.counters.ring_wait.record(now_ns.saturating_sub(served.since_ns));
         if let Some(memory) = &mut self.memory {
             memory.begin();
         }
