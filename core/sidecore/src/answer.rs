@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vfiomux_block::{BlockQueue, LaneId, Segment};
+use vfiomux_block::{BlockQueue, LaneId, Segment, SubmitError};
 use vfiomux_channel::{BlockChannel, ChannelId, CommandTag, ExtentMap, Remains, SetMemory};
 use vfiomux_guest::MemoryMap;
 
@@ -48,6 +48,11 @@ impl<Q: BlockQueue> Sidecore<Q> {
     pub(crate) fn settle(&mut self) {
         let mut index = 0;
         while index < self.pending.len() {
+            // Those have their own time in a breath, when there is room.
+            if matches!(self.pending.get(index), Some(Pending { order: Order::Service { .. }, .. })) {
+                index += 1;
+                continue;
+            }
             let Pending { ticket, order } = self.pending.remove(index);
             match self.try_finish(order) {
                 Outcome::Wait(order) => {
@@ -380,6 +385,25 @@ impl<Q: BlockQueue> Sidecore<Q> {
         Outcome::Answer(Answer::InFlight { ids })
     }
 
+    /// Submits those of control's own commands that found their lanes full, oldest first.
+    pub(crate) fn submit_services(&mut self) {
+        let mut index = 0;
+        while index < self.pending.len() {
+            if !matches!(self.pending.get(index), Some(Pending { order: Order::Service { .. }, .. })) {
+                index += 1;
+                continue;
+            }
+            let Pending { ticket, order } = self.pending.remove(index);
+            match self.serve_control(ticket, order) {
+                Outcome::Wait(order) => {
+                    self.pending.insert(index, Pending { ticket, order });
+                    index += 1;
+                }
+                outcome => self.conclude(ticket, outcome),
+            }
+        }
+    }
+
     /// Submits a command of control's own. Answered when it has ended.
     fn serve_control(&mut self, ticket: Ticket, order: Order<Q>) -> Outcome<Q> {
         let Order::Service { device, lane, command, buffer, data_bytes } = order else {
@@ -402,12 +426,12 @@ impl<Q: BlockQueue> Sidecore<Q> {
         match found.queue.submit(lane, tag.into(), &command, data.as_slice()) {
             Ok(()) => Outcome::Later,
             Err(error) => {
-                let why = match error {
-                    vfiomux_block::SubmitError::NoLane => Refusal::NoLane,
-                    _ => Refusal::NotTaken,
-                };
-                let buffer = self.services.recall(tag);
-                Outcome::Refuse(why, again(buffer))
+                let order = again(self.services.recall(tag));
+                match error {
+                    SubmitError::Full => Outcome::Wait(order),
+                    SubmitError::NoLane => Outcome::Refuse(Refusal::NoLane, order),
+                    SubmitError::Unsplit => Outcome::Refuse(Refusal::NotTaken, order),
+                }
             }
         }
     }

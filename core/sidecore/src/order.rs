@@ -139,7 +139,8 @@ pub enum Order<Q: BlockQueue> {
         /// Which channel.
         channel: ChannelId,
     },
-    /// Carry a command of the control side's own (label, scrub) to the device. Answered by [`Answer::Served`].
+    /// Carry a command of the control side's own (label, scrub) to the device. Where its lane is full it has the next place
+    /// that becomes free, ahead of what channels have waiting. Answered by [`Answer::Served`].
     Service {
         /// Which device.
         device: DeviceSlot,
@@ -253,8 +254,8 @@ pub enum Refusal {
     /// The device still has channels.
     #[error("channels still use the device; remove them first")]
     InUse,
-    /// The device's lane is full, or the command is not within its limits.
-    #[error("the lane takes no such command now; try again after others have ended")]
+    /// The command is not within the device's limits, or has more data than its buffer.
+    #[error("the device takes no such command; cut it at the namespace's limits")]
     NotTaken,
     /// The channel's table is full.
     #[error("the sidecore has no room for the channel's index; use a lower one")]

@@ -96,6 +96,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
     pub fn breath(&mut self, now_ns: u64) -> Work {
         let mut work = Work { orders: self.take_orders(now_ns), ..Work::default() };
         work.completions = self.poll(now_ns);
+        self.submit_waiting();
         self.serve(now_ns, &mut work);
         self.submit();
         // After the doorbells: while the guests are being told, the devices are already at work.
@@ -133,6 +134,22 @@ impl<Q: BlockQueue> Sidecore<Q> {
         taken
     }
 
+    /// Submits what has found its lane full in an earlier breath. Before the channels have their turn: they would fill the
+    /// lane again, for as long as their guests have requests, and a flush or a command of control's own would never have its own (V4).
+    fn submit_waiting(&mut self) {
+        if !self.pending.is_empty() {
+            self.submit_services();
+        }
+        self.submit_flushes();
+    }
+
+    fn submit_flushes(&mut self) {
+        let Self { devices, seats, mailbox, .. } = self;
+        for Device { queue, flushes, .. } in devices.iter_mut().flatten() {
+            flushes.submit(&mut **queue, seats, mailbox.counters());
+        }
+    }
+
     /// Gives every channel its turn.
     fn serve(&mut self, now_ns: u64, work: &mut Work) {
         let turns = self.turns.len();
@@ -162,10 +179,10 @@ impl<Q: BlockQueue> Sidecore<Q> {
 
     /// Submits merged flushes, then tells the devices of all that is new.
     fn submit(&mut self) {
-        let Self { devices, seats, mailbox, outbox, .. } = self;
+        self.submit_flushes();
+        let Self { devices, outbox, .. } = self;
         for (index, device) in devices.iter_mut().enumerate() {
             let Some(device) = device else { continue };
-            device.flushes.submit(&mut *device.queue, seats, mailbox.counters());
             device.queue.ring();
             if device.gone && !std::mem::replace(&mut device.gone_reported, true) {
                 outbox.push_back(Report::DeviceGone { device: DeviceSlot(index as u16) });

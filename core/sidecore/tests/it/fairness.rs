@@ -1,9 +1,10 @@
 //! Nobody waits for longer than the others' budgets.
 
-use vfiomux_sidecore::Budgets;
-use vfiomux_spec::virtio::blk::RequestType;
+use vfiomux_block::{Command, Operation, Status};
+use vfiomux_sidecore::{Answer, Budgets, Order};
+use vfiomux_spec::virtio::blk::{RequestType, STATUS_OK};
 
-use crate::world::{Plan, World};
+use crate::world::{DEVICE, Plan, World};
 
 /// Requests that others got submitted between a guest's one request and its service, when all have a backlog.
 fn served_before(plan: Plan, who: usize) -> u64 {
@@ -79,4 +80,49 @@ fn a_small_shared_lane_goes_round() {
             "guest {who} waited for {before} requests of others"
         );
     }
+}
+
+/// Breathes with a guest whose reads fill its lane at every turn until `done` says so. Gives whether it did.
+fn on_a_full_lane(world: &mut World, mut done: impl FnMut(&mut World) -> bool) -> bool {
+    for _ in 0..100 {
+        while world.guests[0].drivers[0].in_flight() < 40 {
+            world.guests[0].request(RequestType::In, 0, 0, 512);
+        }
+        world.breathe(1);
+        if done(world) {
+            return true;
+        }
+    }
+    false
+}
+
+/// V4: control's own commands have their turn too, on a lane that a guest keeps full.
+#[test]
+fn a_command_of_control_s_own_finds_room_on_a_full_lane() {
+    let mut world = World::new(Plan { guests: 1, lane_depth: 2, one_lane: true, ..Plan::default() });
+    world.control = 0..8;
+    let lane = world.guests[0].lane;
+    let mut ticket = None;
+    let served = on_a_full_lane(&mut world, |world| {
+        world.guests[0].returned();
+        let buffer = Some(world.domain.allocate(4096).unwrap());
+        let command = Command { operation: Operation::Read, namespace: 1, lba: 0, blocks: 1 };
+        let order = Order::Service { device: DEVICE, lane, command, buffer, data_bytes: 512 };
+        let ticket = *ticket.get_or_insert_with(|| world.send(order));
+        matches!(world.answer(ticket, 0), Some(Answer::Served { status: Status::Success, .. }))
+    });
+    assert!(served, "control waits for as long as the guest has requests");
+}
+
+/// V4: so has a flush, which is not submitted in the turn of the channel that asked for it.
+#[test]
+fn a_flush_finds_room_on_a_full_lane() {
+    let mut world = World::new(Plan { guests: 1, lane_depth: 1, one_lane: true, ..Plan::default() });
+    let mut flush = None;
+    let served = on_a_full_lane(&mut world, |world| {
+        let guest = &mut world.guests[0];
+        let flush = *flush.get_or_insert_with(|| guest.request(RequestType::Flush, 0, 1, 0));
+        guest.returned().contains(&(flush, STATUS_OK))
+    });
+    assert!(served, "a flush waits for as long as the guest has other requests");
 }
