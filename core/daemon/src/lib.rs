@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use vfiomux_hw::inventory::Sysfs;
 use vfiomux_manager::config::Config;
-use vfiomux_manager::control::{Control, Setup};
+use vfiomux_manager::control::{Control, Deadlines, Setup};
 use vfiomux_rpc::FunctionState;
 
 pub use arguments::{Arguments, LogLevel};
@@ -31,6 +31,7 @@ pub fn run(arguments: &Arguments) -> Result<(), DaemonError> {
         devices,
         sysfs,
         policies: Vec::new(),
+        deadlines: Deadlines::default(),
         announce: Box::new(move |devices| announce(&control_path, &devices)),
         config,
     };

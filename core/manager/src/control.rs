@@ -393,7 +393,7 @@ impl Control {
             self.ended = true;
             return;
         };
-        self.unseat_all(&name.clone(), move |control| {
+        self.unseat_all(&name.clone(), "the daemon is ending", move |control| {
             control.close_device(&name, move |control| control.end_devices(left));
         });
     }

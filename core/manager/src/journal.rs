@@ -77,12 +77,17 @@ pub enum Record {
         /// Address of the function.
         address: String,
     },
+    /// A destroyed channel is named by no label any more: nothing of it is left to be remembered.
+    Forgotten {
+        /// Which.
+        id: String,
+    },
 }
 
 /// All that the records come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Channels by id. A destroyed channel stays until the label no longer names it: see [`Settings::forget`].
+    /// Channels by id. A destroyed channel stays until no label names it: see [`Record::Forgotten`].
     pub channels: BTreeMap<String, Setting>,
     /// Claimed functions by address, with the driver that each came from.
     pub claims: BTreeMap<String, Option<String>>,
@@ -109,13 +114,9 @@ impl Settings {
             Record::Released { address } => {
                 self.claims.remove(address);
             }
-        }
-    }
-
-    /// Drops a destroyed channel that no label names any more, so that the journal does not grow for ever.
-    pub fn forget(&mut self, id: &str) {
-        if self.channels.get(id).is_some_and(|channel| channel.oper == Oper::Destroyed) {
-            self.channels.remove(id);
+            Record::Forgotten { id } => {
+                self.channels.remove(id);
+            }
         }
     }
 
@@ -224,11 +225,6 @@ impl Journal {
         self.settings.apply(record);
         Ok(())
     }
-
-    /// See [`Settings::forget`].
-    pub fn forget(&mut self, id: &str) {
-        self.settings.forget(id);
-    }
 }
 
 fn line(record: &Record) -> Vec<u8> {
@@ -288,6 +284,8 @@ mod tests {
             step("a", Step::Realised, Oper::Provisioned),
             Record::Setting(setting("b")),
             step("b", Step::RealiseFailed, Oper::Failed),
+            Record::Setting(setting("c")),
+            Record::Forgotten { id: "c".into() },
             Record::EventsReserved { last_seq: 1000 },
             Record::Released { address: "0000:01:00.0".into() },
         ]

@@ -25,7 +25,7 @@ use vfiomux_vhost::{
 };
 
 use super::Control;
-use super::channel::Seat;
+use super::channel::{Next, Seat};
 use super::rings::{duplicate, inflight_region};
 use crate::event::event;
 use crate::lifecycle::{Oper, Step};
@@ -38,9 +38,6 @@ pub(crate) enum Door {
     Client(Connector),
 }
 
-/// What waits for the end of a session.
-type AfterSession = Box<dyn FnOnce(&mut Control)>;
-
 /// A channel's endpoint, and who is connected to it.
 pub(crate) struct Attachment {
     pub(crate) door: Door,
@@ -50,7 +47,7 @@ pub(crate) struct Attachment {
     replacement: Option<Connection>,
     /// No further session is to begin.
     closed: bool,
-    after: Vec<AfterSession>,
+    after: Vec<Next>,
 }
 
 /// A session and what it has made us hold.
@@ -119,7 +116,10 @@ impl Control {
             channel.attachment =
                 Some(Attachment { door, door_token, live: None, replacement: None, closed: false, after });
         }
-        self.step(id, Step::Attach, None);
+        // A suspended channel has an endpoint too, and stays suspended.
+        if self.channels.get(id).is_some_and(|channel| channel.setting.oper == Oper::Provisioned) {
+            self.step(id, Step::Attach, None);
+        }
         Ok(())
     }
 
@@ -434,10 +434,9 @@ impl Control {
         if idle {
             return self.drop_memory(id);
         }
-        self.arm_drain(id);
         for index in rings {
             let owned = id.to_owned();
-            self.seat_order(
+            self.drained_order(
                 id,
                 |seat| Order::StopRing { channel: seat.id, index },
                 move |control, _| {

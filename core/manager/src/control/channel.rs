@@ -34,11 +34,17 @@ pub(crate) struct Channel {
     pub(crate) epoch: u64,
     /// When its transient state ends by force, on the control thread's clock, nanoseconds.
     pub(crate) deadline_ns: Option<u64>,
-    /// When its commands that somebody waits for count as stuck, likewise.
+    /// How many wait for its commands to end, and when those count as stuck.
+    pub(crate) drains: u32,
     pub(crate) drain_deadline_ns: Option<u64>,
     /// What was done already about commands that do not end.
     pub(crate) escalation: u8,
+    /// Who waits for it to be off its sidecore. Not empty while it is being taken off.
+    pub(crate) unseating: Vec<Next>,
 }
+
+/// What goes on when something about a channel has ended.
+pub(crate) type Next = Box<dyn FnOnce(&mut Control)>;
 
 /// Where a channel is served.
 #[derive(Debug, Clone)]
@@ -69,8 +75,10 @@ impl Channel {
             counters: Arc::default(),
             epoch: 0,
             deadline_ns: None,
+            drains: 0,
             drain_deadline_ns: None,
             escalation: 0,
+            unseating: Vec::new(),
         }
     }
 }

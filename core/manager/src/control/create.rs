@@ -204,12 +204,20 @@ impl Control {
             move |control, written| {
                 let go_on =
                     move |control: &mut Control, seated: Result<(), String>, owned: String| match seated {
+                        // Its time was up, and it has failed.
+                        Ok(()) if let Err(error) = control.check_step(&owned, Step::Realised) => {
+                            control.unseat(&owned, "it took too long to make", |control| {
+                                next(control, Err(error))
+                            });
+                        }
                         Ok(()) => {
                             control.step(&owned, Step::Realised, None);
                             next(control, Ok(()));
                         }
                         Err(why) => {
-                            control.step(&owned, Step::RealiseFailed, Some(why.clone()));
+                            if control.check_step(&owned, Step::RealiseFailed).is_ok() {
+                                control.step(&owned, Step::RealiseFailed, Some(why.clone()));
+                            }
                             let error = RpcError::new(ErrorCode::DeviceFault, why)
                                 .about(format!("channel {}", control.name_of(&owned)))
                                 .next("see vfiomuxctl events, destroy the channel, and create it again");
@@ -222,8 +230,7 @@ impl Control {
                         control.seat(&id, move |control, seated| go_on(control, seated, owned));
                     }
                     Err(why) => {
-                        // The label in memory must not name what the label on the device does not.
-                        control.forget_label_entry(&owned);
+                        control.give_extents_back(&owned);
                         go_on(control, Err(format!("its label could not be written: {why}")), owned);
                     }
                 }
@@ -231,14 +238,11 @@ impl Control {
         );
     }
 
-    fn forget_label_entry(&mut self, id: &str) {
+    /// No label names a channel's blocks, so nobody wrote them.
+    fn give_extents_back(&mut self, id: &str) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         let (device, namespace) = (channel.device.clone(), channel.namespace);
         let extents = std::mem::take(&mut channel.extents);
-        let seat = self.devices.get_mut(&device).and_then(|device| device.namespaces.get_mut(&namespace));
-        if let Some(Ok(carving)) = seat.map(|seat| &mut seat.carving) {
-            carving.label.channels.retain(|entry| entry.id != id);
-        }
         self.give_back(&device, namespace, &extents);
     }
 }

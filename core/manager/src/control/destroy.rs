@@ -8,6 +8,7 @@ use super::channel::Channel;
 use super::operations::policy_channel;
 use crate::event::event;
 use crate::extent::Extent;
+use crate::journal::Record;
 use crate::label::Label;
 use crate::lifecycle::{Oper, Step};
 
@@ -125,10 +126,13 @@ impl Control {
             control.channels.remove(&owned);
             if result.is_ok() {
                 // No label names it any more. One that could not be scrubbed is remembered until its device comes back.
-                control.journal.forget(&owned);
+                control.journal_append(&Record::Forgotten { id: owned });
             }
             next(control, result);
         };
+        if !self.devices.contains_key(&device) {
+            return finish(self, Err("its device is not here".to_owned()));
+        }
         if extents.is_empty() {
             return finish(self, Ok(()));
         }
@@ -146,31 +150,53 @@ impl Control {
         extents: Vec<Extent>,
         next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
     ) {
+        let (owned, clean) = (device_name.to_owned(), extents.clone());
+        self.scrub_pieces(device_name, namespace, extents, move |control, scrubbed| {
+            if let Err(why) = scrubbed {
+                return next(control, Err(why));
+            }
+            let done = clean.clone();
+            control.relabel(
+                &owned.clone(),
+                namespace,
+                move |label| label.unscrubbed.retain(|extent| !done.contains(extent)),
+                move |control, written| {
+                    if written.is_ok() {
+                        control.give_back(&owned, namespace, &clean);
+                    }
+                    next(control, written);
+                },
+            );
+        });
+    }
+
+    /// Scrubs piece by piece, so that the device's thread has time for others in between.
+    fn scrub_pieces(
+        &mut self,
+        device_name: &str,
+        namespace: u32,
+        mut left: Vec<Extent>,
+        next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
+    ) {
+        let Some(extent) = left.pop() else { return next(self, Ok(())) };
         let Some(device) = self.devices.get(device_name) else {
             return next(self, Err("its device is gone".to_owned()));
         };
         let Some(limits) = device.namespaces.get(&namespace).map(|seat| seat.limits) else {
             return next(self, Err("its namespace is gone".to_owned()));
         };
-        let (owned, clean) = (device_name.to_owned(), extents.clone());
-        device.worker.run(
-            move |warden| warden.scrub(namespace, &limits, &extents),
-            move |control, scrubbed| {
-                if let Err(why) = scrubbed {
-                    return next(control, Err(why));
-                }
-                let done = clean.clone();
-                control.relabel(
-                    &owned.clone(),
-                    namespace,
-                    move |label| label.unscrubbed.retain(|extent| !done.contains(extent)),
-                    move |control, written| {
-                        if written.is_ok() {
-                            control.give_back(&owned, namespace, &clean);
-                        }
-                        next(control, written);
-                    },
-                );
+        let blocks = extent.blocks.min(PIECE_BYTES / u64::from(limits.block_bytes));
+        let piece = Extent { start: extent.start, blocks };
+        if blocks < extent.blocks {
+            left.push(Extent { start: extent.start + blocks, blocks: extent.blocks - blocks });
+        }
+        let owned = device_name.to_owned();
+        self.run_through_reset(
+            device_name,
+            move |warden| warden.scrub(namespace, &limits, &[piece]),
+            move |control, scrubbed| match scrubbed {
+                Ok(()) => control.scrub_pieces(&owned, namespace, left, next),
+                Err(why) => next(control, Err(why)),
             },
         );
     }
@@ -197,3 +223,6 @@ impl Control {
         self.unseat(id, why, |_| {});
     }
 }
+
+/// What is scrubbed in one go.
+const PIECE_BYTES: u64 = 512 << 20;

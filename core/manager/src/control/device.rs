@@ -1,21 +1,21 @@
 //! Functions that we own: their life, their queues, their pools.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use vfiomux_block::{Command, LaneId, Limits};
 use vfiomux_hw::{DmaBuffer, DmaDomain};
-use vfiomux_nvme::{Event, Info, QueueId};
+use vfiomux_nvme::{Event, Info, Lane, Queue, QueueId};
 use vfiomux_rpc::{ErrorCode, EventKind, FunctionState, ObjectKind, RpcError};
 use vfiomux_sidecore::{Answer, DeviceSlot, Order};
 
 use super::Control;
-use super::channel::internal;
+use super::channel::{Next, internal};
 use super::lines::DeviceAnswer;
-use super::warden::{BroughtUp, Head, Opener, Warden};
+use super::warden::{BroughtUp, Head, Interrupt, Opener, Restarted, Warden};
 use super::worker::Worker;
 use crate::event::event;
 use crate::extent::{Extent, ExtentPool};
@@ -43,6 +43,11 @@ pub(crate) struct Device {
     format_if_blank: bool,
     /// An operation on the device is under way.
     pub(crate) operation: Option<&'static str>,
+    /// Ends what its thread waits for.
+    pub(crate) interrupt: Interrupt,
+    /// Channels that are being given a place, and who waits for there to be none.
+    pub(crate) seating: u32,
+    pub(crate) after_seating: Vec<Next>,
 }
 
 /// The device's completion queue on one sidecore.
@@ -61,9 +66,22 @@ pub(crate) struct NamespaceSeat {
 
 /// A namespace's label and what it leaves free.
 pub(crate) struct Carving {
+    /// As it was last written.
     pub(crate) label: Label,
     pub(crate) pool: ExtentPool,
+    /// Changes to be written, one after the other.
+    changes: VecDeque<LabelChange>,
+    /// One of them is being written.
+    writing: bool,
 }
+
+/// A change of a label, and what goes on when it was written or could not be.
+struct LabelChange {
+    change: Box<dyn FnOnce(&mut Label) + Send>,
+    next: Written,
+}
+
+type Written = Box<dyn FnOnce(&mut Control, Result<(), String>) + Send>;
 
 impl Device {
     /// The error for an operation that needs the device to serve.
@@ -94,11 +112,11 @@ impl Carving {
         let used: Vec<Extent> = used.copied().collect();
         pool.take_exactly(&used)
             .map_err(|error| format!("the label is damaged: {error}; see vfiomuxctl device format"))?;
-        Ok(Self { label, pool })
+        Ok(Self { label, pool, changes: VecDeque::new(), writing: false })
     }
 
-    /// An empty carving of a namespace.
-    fn fresh(limits: &Limits) -> Result<Self, String> {
+    /// An empty carving of a namespace: all of it is free, or all of it is to be scrubbed first.
+    fn fresh(limits: &Limits, is_blank: bool) -> Result<Self, String> {
         let label = Label {
             generation: 1,
             pool: super::new_id(),
@@ -107,11 +125,15 @@ impl Carving {
             channels: Vec::new(),
             unscrubbed: Vec::new(),
         };
-        let carving = Self::of(label)?;
+        let mut carving = Self::of(label)?;
         if carving.pool.total_blocks() == 0 {
             return Err(
                 "the namespace is smaller than 5 MiB, which leaves no room beside the label".to_owned()
             );
+        }
+        if !is_blank {
+            let all = carving.pool.free_blocks();
+            carving.label.unscrubbed = carving.pool.take(all).map_err(|error| error.to_string())?;
         }
         Ok(carving)
     }
@@ -128,8 +150,10 @@ impl Control {
     ) -> Result<(), RpcError> {
         let poster = self.poster.clone();
         let warden_name = name.to_owned();
+        let (interrupt, service) = (Interrupt::default(), self.deadlines.service);
+        let heard = interrupt.clone();
         let worker = Worker::start(&format!("warden-{name}"), poster.clone(), move || {
-            Warden::new(warden_name, poster)
+            Warden::new(warden_name, poster, heard, service)
         })
         .map_err(|error| internal(&error))?;
         let taken: BTreeSet<u16> = self.devices.values().map(|device| device.slot.0).collect();
@@ -150,6 +174,9 @@ impl Control {
             skipped: BTreeMap::new(),
             format_if_blank,
             operation: Some("being claimed"),
+            interrupt,
+            seating: 0,
+            after_seating: Vec::new(),
         };
         let sidecores = self.lines.len();
         let owned = name.to_owned();
@@ -202,21 +229,30 @@ impl Control {
             };
             device.namespaces.insert(namespace.id, NamespaceSeat { limits: namespace.limits, carving });
         }
-        let slot = device.slot;
-        let mut left = up.queues.len();
-        for (line, (queue, lane)) in up.queues.into_iter().enumerate() {
-            let (owned, queue_id, blank) = (name.to_owned(), queue.id(), blank.clone());
+        self.seat_device(name, up.queues, move |control, name| control.device_seated(name, blank));
+    }
+
+    /// Gives each sidecore its queue of a device, with the lane for our own commands; goes on when all have them.
+    fn seat_device(
+        &mut self,
+        name: &str,
+        queues: Vec<(Queue, Lane)>,
+        next: impl FnOnce(&mut Control, &str) + 'static,
+    ) {
+        let Some(slot) = self.devices.get(name).map(|device| device.slot) else { return };
+        let waiting = Rc::new(next);
+        for (line, (queue, lane)) in queues.into_iter().enumerate() {
+            let (owned, queue_id, waiting) = (name.to_owned(), queue.id(), waiting.clone());
             self.order(line, Order::AddDevice { device: slot, queue: Box::new(queue) }, |_, _| {});
-            left -= 1;
-            let last = left == 0;
             self.order(line, Order::AttachLane { device: slot, lane }, move |control, answer| {
                 if let (Answer::LaneAttached { lane }, Some(device)) =
                     (answer, control.devices.get_mut(&owned))
                 {
                     device.queues.insert(line, QueueSeat { queue: queue_id, base_lane: lane });
                 }
-                if last {
-                    control.device_seated(&owned, blank);
+                // The last to answer holds the only share.
+                if let Ok(next) = Rc::try_unwrap(waiting) {
+                    next(control, &owned);
                 }
             });
         }
@@ -224,13 +260,17 @@ impl Control {
 
     /// The sidecores have the device. Label what is blank, then bring back the channels that labels name.
     fn device_seated(&mut self, name: &str, mut blank: Vec<u32>) {
+        if !self.devices.get(name).is_some_and(|device| device.state == FunctionState::Claiming) {
+            return self.maybe_close_device(name);
+        }
         let Some(namespace) = blank.pop() else {
+            self.device_settled(name, Ok(()));
             self.set_function_state(name, FunctionState::Ready, None);
             self.restore_channels(name);
-            return self.device_settled(name, Ok(()));
+            return self.check_ready();
         };
         let owned = name.to_owned();
-        self.format_namespace(name, namespace, move |control, result| {
+        self.format_namespace(name, namespace, true, move |control, result| {
             if let Err(why) = result
                 && let Some(seat) =
                     control.devices.get_mut(&owned).and_then(|d| d.namespaces.get_mut(&namespace))
@@ -241,21 +281,22 @@ impl Control {
         });
     }
 
-    /// Writes an empty label on a namespace. What was there is gone.
+    /// Writes an empty label on a namespace, and scrubs the rest unless it is blank (C3). What was there is gone.
     pub(crate) fn format_namespace(
         &mut self,
         name: &str,
         namespace: u32,
+        is_blank: bool,
         next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
     ) {
         let Some(device) = self.devices.get_mut(name) else { return };
         let Some(seat) = device.namespaces.get(&namespace) else { return };
         let limits = seat.limits;
-        let carving = match Carving::fresh(&limits) {
+        let carving = match Carving::fresh(&limits, is_blank) {
             Ok(carving) => carving,
             Err(why) => return next(self, Err(why)),
         };
-        let label = carving.label.clone();
+        let (label, dirty) = (carving.label.clone(), carving.label.unscrubbed.clone());
         let owned = name.to_owned();
         device.worker.run(
             move |warden| warden.format(namespace, &limits, &label),
@@ -266,7 +307,10 @@ impl Control {
                         seat.carving = Ok(carving);
                     }
                 }
-                next(control, result);
+                match result {
+                    Ok(()) if !is_blank => control.scrub(&owned, namespace, dirty, next),
+                    result => next(control, result),
+                }
             },
         );
     }
@@ -276,18 +320,76 @@ impl Control {
         &mut self,
         name: &str,
         namespace: u32,
-        change: impl FnOnce(&mut Label),
+        change: impl FnOnce(&mut Label) + Send + 'static,
         next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
     ) {
         let absent = || format!("device {name} has no label on namespace {namespace}");
-        let Some(device) = self.devices.get_mut(name) else { return next(self, Err(absent())) };
-        let Some(seat) = device.namespaces.get_mut(&namespace) else { return next(self, Err(absent())) };
+        let Some(carving) = self.carving_mut(name, namespace) else { return next(self, Err(absent())) };
+        carving.changes.push_back(LabelChange { change: Box::new(change), next: Box::new(next) });
+        self.write_label(name, namespace);
+    }
+
+    /// Writes the next change of a label, unless one is being written. A label that could not be written is as if it had never
+    /// been: the next has its generation and goes to the same area, so that the other keeps what was written last.
+    fn write_label(&mut self, name: &str, namespace: u32) {
+        let Some(device) = self.devices.get_mut(name) else { return };
+        let Some(seat) = device.namespaces.get_mut(&namespace) else { return };
         let limits = seat.limits;
-        let Ok(carving) = &mut seat.carving else { return next(self, Err(absent())) };
-        carving.label.generation += 1;
-        change(&mut carving.label);
-        let label = carving.label.clone();
-        device.worker.run(move |warden| warden.write_label(namespace, &limits, &label), next);
+        let Some(carving) = seat.carving.as_mut().ok().filter(|carving| !carving.writing) else { return };
+        let Some(LabelChange { change, next }) = carving.changes.pop_front() else { return };
+        carving.writing = true;
+        let mut label = carving.label.clone();
+        label.generation += 1;
+        change(&mut label);
+        let (written, owned) = (label.clone(), name.to_owned());
+        self.run_through_reset(
+            name,
+            move |warden| warden.write_label(namespace, &limits, &written),
+            move |control, result| {
+                if let Some(carving) = control.carving_mut(&owned, namespace) {
+                    carving.writing = false;
+                    if result.is_ok() {
+                        carving.label = label;
+                    }
+                }
+                next(control, result);
+                control.write_label(&owned, namespace);
+            },
+        );
+    }
+
+    /// Has a device's thread do a job, and do it once more when a reset of the controller has cut it short.
+    pub(crate) fn run_through_reset(
+        &mut self,
+        name: &str,
+        job: impl FnMut(&mut Warden) -> Result<(), String> + Send + 'static,
+        next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
+    ) {
+        let Some(device) = self.devices.get(name) else {
+            return next(self, Err(format!("device {name} is not here")));
+        };
+        let (owned, mut job) = (name.to_owned(), job);
+        device.worker.run(
+            move |warden| {
+                let result = job(warden);
+                (result, job)
+            },
+            move |control, (result, mut job)| {
+                let state = control.devices.get(&owned).map(|device| device.state);
+                if result.is_ok() || state != Some(FunctionState::Resetting) {
+                    return next(control, result);
+                }
+                control.when_settled(&owned.clone(), move |control, _| match control.devices.get(&owned) {
+                    Some(device) => device.worker.run(move |warden| job(warden), next),
+                    None => next(control, result),
+                });
+            },
+        );
+    }
+
+    /// A namespace's carving, if it has one.
+    pub(crate) fn carving_mut(&mut self, device: &str, namespace: u32) -> Option<&mut Carving> {
+        self.devices.get_mut(device)?.namespaces.get_mut(&namespace)?.carving.as_mut().ok()
     }
 
     /// Carries a command of a warden's own to its device.
@@ -297,14 +399,18 @@ impl Control {
         command: Command,
         buffer: Option<DmaBuffer>,
         data_bytes: u32,
-        answer_to: Sender<DeviceAnswer>,
+        answer_to: Sender<Option<DeviceAnswer>>,
     ) {
-        let Some(device) = self.devices.get(name) else { return };
-        let Some((&line, seat)) = device.queues.first_key_value() else { return };
+        // A warden that no longer listens has given the command up.
+        let Some((device, (&line, seat))) =
+            self.devices.get(name).and_then(|device| Some((device, device.queues.first_key_value()?)))
+        else {
+            let _ = answer_to.send(None);
+            return;
+        };
         let order = Order::Service { device: device.slot, lane: seat.base_lane, command, buffer, data_bytes };
         self.order(line, order, move |_, answer| {
-            // A warden that no longer listens has given the command up.
-            let _ = answer_to.send(answer);
+            let _ = answer_to.send(Some(answer));
         });
     }
 
@@ -335,26 +441,26 @@ impl Control {
         if matches!(device.state, FunctionState::Lost | FunctionState::Releasing) {
             return;
         }
-        device.operation = Some("leaving");
+        device.operation = Some(LEAVING);
         self.set_function_state(name, FunctionState::Lost, Some(why.to_owned()));
-        let channels: Vec<String> =
-            self.channels.values().filter(|c| c.device == name).map(|c| c.setting.id.clone()).collect();
-        let owned = name.to_owned();
-        let reason = format!("device {name} left: {why}");
+        let (owned, reason) = (name.to_owned(), format!("device {name} left: {why}"));
         let go = move |control: &mut Control| {
-            for id in channels {
-                control.quarantine(&id, &reason);
-            }
+            control.quarantine_all(&owned, &reason);
+            control.maybe_close_device(&owned);
         };
         if works {
             go(self);
         } else {
             // Nothing that it was given will complete. Stop it for certain first, then end its commands.
-            let Some(device) = self.devices.get(name) else { return };
-            device.worker.run(Warden::halt, move |control, _| {
-                control.abandon_all(&owned);
-                go(control);
-            });
+            self.halt_device(name, go);
+        }
+    }
+
+    fn quarantine_all(&mut self, device: &str, why: &str) {
+        let all = self.channels.values().filter(|channel| channel.device == device);
+        let ids: Vec<String> = all.map(|channel| channel.setting.id.clone()).collect();
+        for id in ids {
+            self.quarantine(&id, why);
         }
     }
 
@@ -369,19 +475,15 @@ impl Control {
 
     /// When no channel is left on a device that is going, gives it up.
     pub(crate) fn maybe_close_device(&mut self, name: &str) {
-        let Some(device) = self.devices.get(name) else { return };
-        let going = matches!(device.state, FunctionState::Lost | FunctionState::Releasing);
-        let seated = self.channels.values().any(|c| c.device == name && c.seat.is_some());
-        if !going || seated || device.queues.is_empty() {
+        let seated =
+            self.channels.values().any(|c| c.device == name && (c.seat.is_some() || !c.unseating.is_empty()));
+        let Some(device) = self.devices.get_mut(name) else { return };
+        if device.operation != Some(LEAVING) || seated || device.seating > 0 {
             return;
         }
+        device.operation = Some("being closed");
         let owned = name.to_owned();
-        self.close_device(name, move |control| {
-            let released = control.devices.get(&owned).is_some_and(|d| d.state == FunctionState::Releasing);
-            if !released {
-                control.device_settled(&owned, Ok(()));
-            }
-        });
+        self.close_device(name, move |control| control.device_settled(&owned, Ok(())));
     }
 
     /// Takes a device without channels from its sidecores and closes it.
@@ -413,7 +515,7 @@ impl Control {
     fn close_function(
         &mut self,
         name: &str,
-        queues: Vec<vfiomux_nvme::Queue>,
+        queues: Vec<Queue>,
         next: impl FnOnce(&mut Control) + Send + 'static,
     ) {
         let Some(device) = self.devices.get_mut(name) else { return next(self) };
@@ -460,20 +562,58 @@ impl Control {
     /// Starts a controller again after a reset, with all its channels.
     pub(crate) fn restart_device(&mut self, name: &str) {
         let sidecores = self.lines.len();
-        let owned = name.to_owned();
         let Some(device) = self.devices.get_mut(name) else { return };
         let (slot, queues) = (device.slot, std::mem::take(&mut device.queues));
+        let goes_on = device.state == FunctionState::Resetting && self.ending.is_none();
         for line in queues.into_keys() {
             self.order(line, Order::RemoveDevice { device: slot }, |_, _| {});
         }
+        if !goes_on {
+            return self.maybe_close_device(name);
+        }
+        let owned = name.to_owned();
         let Some(device) = self.devices.get(name) else { return };
         device.worker.run(
             move |warden| warden.restart(sidecores),
-            move |control, result| {
-                // The labels were read again, and the channels come back by them.
-                control.channels.values_mut().filter(|c| c.device == owned).for_each(|c| c.device.clear());
-                control.brought_up(&owned, result);
-            },
+            move |control, result| control.restarted(&owned, result),
         );
     }
+
+    /// What was known of its labels holds still: nobody else writes them.
+    fn restarted(&mut self, name: &str, result: Result<Restarted, String>) {
+        let Some(device) = self.devices.get_mut(name) else { return };
+        let up = match result {
+            Ok(up) if device.state == FunctionState::Resetting => up,
+            Ok(_) => return self.maybe_close_device(name),
+            Err(why) => {
+                let reason = format!("device {name} did not come back from a reset: {why}");
+                if device.state == FunctionState::Resetting {
+                    self.set_function_state(name, FunctionState::Failed, Some(why.clone()));
+                }
+                self.quarantine_all(name, &reason);
+                self.device_settled(name, Err(RpcError::new(ErrorCode::DeviceFault, why)));
+                return self.maybe_close_device(name);
+            }
+        };
+        device.lanes_free = up.lanes_free;
+        for (id, seat) in &mut device.namespaces {
+            let limits = up.namespaces.iter().find(|namespace| namespace.id == *id).map(|n| n.limits);
+            if limits != Some(seat.limits) {
+                seat.carving =
+                    Err("it is another since the controller was reset; release the device".to_owned());
+            }
+        }
+        self.seat_device(name, up.queues, |control, name| {
+            if control.devices.get(name).is_some_and(|device| device.state == FunctionState::Resetting) {
+                control.set_function_state(name, FunctionState::Ready, None);
+                control.device_settled(name, Ok(()));
+                control.bring_all_back(name);
+            } else {
+                control.maybe_close_device(name);
+            }
+        });
+    }
 }
+
+/// The operation of a device that is to be closed as soon as no channel uses it.
+const LEAVING: &str = "leaving";

@@ -59,7 +59,10 @@ impl Control {
         channel.escalation += 1;
         let level = channel.escalation;
         let (device, seat) = (channel.device.clone(), channel.seat.clone());
-        let Some(seat) = seat else { return self.disarm_drain(id) };
+        let Some(seat) = seat else {
+            channel.drain_deadline_ns = None;
+            return;
+        };
         let what = match (level, seat.own_lane) {
             (1, _) => "aborting its commands",
             (2, true) => "deleting its submission queue",
@@ -116,38 +119,64 @@ impl Control {
         );
     }
 
-    /// Halts a controller, ends all its commands, and brings it up again with its channels.
+    /// Halts a controller, ends all its commands, and brings it up again with its channels. One that is leaving is only halted.
     pub(crate) fn reset_device(&mut self, name: &str, why: &str) {
         let Some(device) = self.devices.get_mut(name) else { return };
-        if !matches!(device.state, FunctionState::Ready | FunctionState::Degraded) {
-            return;
+        match device.state {
+            FunctionState::Ready | FunctionState::Degraded => {}
+            FunctionState::Lost => return self.halt_device(name, |_| {}),
+            _ => return,
         }
         device.operation = Some("being reset");
         self.set_function_state(name, FunctionState::Resetting, Some(why.to_owned()));
         let owned = name.to_owned();
-        let Some(device) = self.devices.get(name) else { return };
-        device.worker.run(Warden::halt, move |control, halted| {
-            if let Err(why) = halted {
-                control.set_function_state(&owned, FunctionState::Failed, Some(why));
-            }
-            control.abandon_all(&owned);
-            control.unseat_all(&owned.clone(), move |control| control.restart_device(&owned));
+        self.halt_device(name, move |control| {
+            control.unseat_all(&owned.clone(), "its device is being reset", move |control| {
+                control.restart_device(&owned);
+            });
         });
     }
 
-    /// Ends every command on every lane of a device whose controller was stopped.
-    pub(crate) fn abandon_all(&mut self, name: &str) {
-        let Some(slot) = self.devices.get(name).map(|device| device.slot) else { return };
-        for (line, lane) in self.lanes_of(name) {
-            self.order(line, Order::Abandon { device: slot, lane }, |_, _| {});
-        }
+    /// Stops a controller for certain, whatever its thread is waiting for, then ends every command on every lane of it.
+    pub(crate) fn halt_device(&mut self, name: &str, next: impl FnOnce(&mut Control) + Send + 'static) {
+        let Some(device) = self.devices.get(name) else { return next(self) };
+        device.interrupt.raise();
+        let owned = name.to_owned();
+        device.worker.run(Warden::stop, move |control, ()| {
+            let slot = control.devices.get(&owned).map(|device| device.slot);
+            for (line, lane) in control.lanes_of(&owned) {
+                if let Some(device) = slot {
+                    control.order(line, Order::Abandon { device, lane }, |_, _| {});
+                }
+            }
+            next(control);
+        });
     }
 
-    /// Takes every channel of a device from its sidecore, then goes on.
-    pub(crate) fn unseat_all(&mut self, name: &str, next: impl FnOnce(&mut Control) + Send + 'static) {
-        let seated = self.channels.values().find(|channel| channel.device == name && channel.seat.is_some());
-        let Some(id) = seated.map(|channel| channel.setting.id.clone()) else { return next(self) };
+    /// Takes every channel of a device from its sidecore, then goes on. Those that stood ready to serve have no endpoint
+    /// then, those that are suspended stay so.
+    pub(crate) fn unseat_all(
+        &mut self,
+        name: &str,
+        why: &'static str,
+        next: impl FnOnce(&mut Control) + Send + 'static,
+    ) {
+        let Some(device) = self.devices.get_mut(name) else { return next(self) };
         let owned = name.to_owned();
-        self.unseat(&id, "its device is being reset", move |control| control.unseat_all(&owned, next));
+        if device.seating > 0 {
+            let again = move |control: &mut Control| control.unseat_all(&owned, why, next);
+            return device.after_seating.push(Box::new(again));
+        }
+        let seated = self.channels.values().find(|channel| {
+            channel.device == name && (channel.seat.is_some() || !channel.unseating.is_empty())
+        });
+        let Some(id) = seated.map(|channel| channel.setting.id.clone()) else { return next(self) };
+        self.unseat(&id.clone(), why, move |control| {
+            let oper = control.channels.get(&id).map(|channel| channel.setting.oper);
+            if matches!(oper, Some(Oper::Listening | Oper::Active)) {
+                control.step(&id, Step::Detach, Some(why.to_owned()));
+            }
+            control.unseat_all(&owned, why, next);
+        });
     }
 }

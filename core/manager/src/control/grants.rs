@@ -65,7 +65,7 @@ impl Control {
         live.regions = kept;
         live.map = Arc::downgrade(&map);
         let owned = id.to_owned();
-        self.seat_order(
+        self.drained_order(
             id,
             |seat| Order::SetMemory { channel: seat.id, map },
             move |control, answer| match answer {
@@ -106,7 +106,7 @@ impl Control {
     pub(crate) fn drop_memory(&mut self, id: &str) {
         let owned = id.to_owned();
         let Ok(nothing) = MemoryMap::new(Vec::new()) else { return self.session_gone(id) };
-        self.seat_order(
+        self.drained_order(
             id,
             |seat| Order::SetMemory { channel: seat.id, map: Arc::new(nothing) },
             move |control, answer| match answer {

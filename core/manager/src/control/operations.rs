@@ -91,13 +91,11 @@ impl Control {
     pub(crate) fn suspend_now(&mut self, id: &str, next: impl FnOnce(&mut Control, &str) + 'static) {
         self.set_operation(id, Some("being suspended"));
         self.step(id, Step::Suspend, None);
-        self.arm_drain(id);
         let owned = id.to_owned();
-        self.seat_order(
+        self.drained_order(
             id,
             |seat| Order::Suspend { channel: seat.id },
             move |control, _| {
-                control.disarm_drain(&owned);
                 if control.channels.get(&owned).is_some_and(|c| c.setting.oper == Oper::Quiescing) {
                     control.step(&owned, Step::Drained, None);
                 }
@@ -113,8 +111,16 @@ impl Control {
             self.check_step(&id, Step::ResumeDetached)?;
             let channel = self.channel_named(name)?;
             if channel.setting.oper == Oper::Quarantined {
+                if channel.device.is_empty() {
+                    return Err(RpcError::new(
+                        ErrorCode::DeviceFault,
+                        format!("the device of channel {name} is not here"),
+                    )
+                    .about(format!("channel {name}"))
+                    .next("bring the device back first; see vfiomuxctl device list"));
+                }
                 self.device_named(&channel.device)?.check_ready()?;
-                if channel.seat.is_some() {
+                if channel.seat.is_some() || !channel.unseating.is_empty() {
                     return Err(RpcError::new(
                         ErrorCode::Busy,
                         format!("channel {name} still has commands at its device"),

@@ -128,7 +128,6 @@ impl Control {
                 },
             );
         } else {
-            self.arm_drain(&plan.id);
             self.resize_order(ticket, plan);
         }
     }
@@ -136,18 +135,13 @@ impl Control {
     fn resize_order(&mut self, ticket: Ticket, plan: Resize) {
         let id = plan.id.clone();
         let map = plan.map.clone();
-        self.seat_order(
+        self.drained_order(
             &id,
             |seat| Order::Resize { channel: seat.id, extents: map },
-            move |control, answer| {
-                control.disarm_drain(&plan.id);
-                match answer {
-                    Some(Answer::Resized { .. }) => control.resized(ticket, plan),
-                    Some(Answer::Refused { why, .. }) => {
-                        control.resize_failed(ticket, &plan, &why.to_string())
-                    }
-                    _ => control.resize_failed(ticket, &plan, "the channel is not served"),
-                }
+            move |control, answer| match answer {
+                Some(Answer::Resized { .. }) => control.resized(ticket, plan),
+                Some(Answer::Refused { why, .. }) => control.resize_failed(ticket, &plan, &why.to_string()),
+                _ => control.resize_failed(ticket, &plan, "the channel is not served"),
             },
         );
     }

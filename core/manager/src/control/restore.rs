@@ -4,6 +4,7 @@
 //! was being done to them. Where the two differ, a crash came between two steps, and the rest of the steps follows (T3).
 
 use vfiomux_rpc::{EventKind, FunctionState, ObjectKind};
+use vfiomux_sidecore::Order;
 
 use super::Control;
 use super::channel::Channel;
@@ -11,7 +12,7 @@ use crate::event::event;
 use crate::extent::Extent;
 use crate::journal::{Record, Setting};
 use crate::label::LabelledChannel;
-use crate::lifecycle::{Admin, Oper, Step};
+use crate::lifecycle::{Admin, Oper};
 
 impl Control {
     /// Takes up the channels that the journal knows, until their devices are here.
@@ -57,6 +58,15 @@ impl Control {
         for id in unnamed {
             self.forget_channel(&id);
         }
+        let journalled = self.journal.settings().channels.values();
+        let over: Vec<String> = journalled
+            .filter(|setting| setting.oper == Oper::Destroyed && pools.contains(&setting.pool))
+            .map(|setting| setting.id.clone())
+            .filter(|id| labelled.iter().all(|(.., entry)| entry.id != *id))
+            .collect();
+        for id in over {
+            self.journal_append(&Record::Forgotten { id });
+        }
         for (namespace, extents) in unscrubbed {
             let owned = name.to_owned();
             self.scrub(name, namespace, extents, move |control, result| {
@@ -69,19 +79,26 @@ impl Control {
             });
         }
         for (namespace, block_bytes, pool, entry) in labelled {
-            self.restore_channel(name, namespace, block_bytes, pool, entry);
+            match self.channels.get(&entry.id).filter(|channel| !channel.device.is_empty()) {
+                None => self.restore_channel(name, namespace, block_bytes, pool, entry),
+                // It was quarantined when the device left, and waits for an operator.
+                Some(channel) if channel.device == name => {}
+                Some(channel) => {
+                    let mut fault = event(EventKind::Fault, ObjectKind::Device, name);
+                    let (channel, device) = (&channel.setting.name, &channel.device);
+                    fault.reason = Some(format!(
+                        "its label is a copy of that of device {device}, which has channel {channel}; release one of the two"
+                    ));
+                    self.tell(fault);
+                }
+            }
         }
     }
 
     /// A creation that had not reached the label, or a destruction that had left it, is over.
     fn forget_channel(&mut self, id: &str) {
         let Some(channel) = self.channels.remove(id) else { return };
-        self.journal_append(&Record::Transition {
-            id: id.to_owned(),
-            step: Step::Scrubbed,
-            to: Oper::Destroyed,
-        });
-        self.journal.forget(id);
+        self.journal_append(&Record::Forgotten { id: id.to_owned() });
         let mut told = event(EventKind::Daemon, ObjectKind::Channel, channel.setting.name);
         told.to = Some("destroyed".to_owned());
         told.reason = Some(
@@ -118,12 +135,13 @@ impl Control {
         // The label is the truth about what is on the device.
         (setting.size_bytes, setting.pool) = (entry.size_bytes, pool);
         let ending = matches!(was, Some(Oper::Draining | Oper::Scrubbing | Oper::Destroyed));
-        let quarantined = was == Some(Oper::Quarantined);
         setting.oper = match was {
             Some(Oper::Draining | Oper::Scrubbing | Oper::Destroyed) => Oper::Scrubbing,
-            Some(Oper::Quarantined) => Oper::Quarantined,
+            // Neither comes back by itself.
+            Some(was @ (Oper::Quarantined | Oper::Failed)) => was,
             _ => Oper::Provisioned,
         };
+        let serves = setting.oper == Oper::Provisioned;
         self.journal_append(&Record::Setting(setting.clone()));
         let mut channel = Channel::new(setting);
         (channel.device, channel.namespace, channel.block_bytes) =
@@ -137,22 +155,50 @@ impl Control {
         if ending {
             return self.scrub_channel(&id, |_, _| {});
         }
-        if quarantined {
-            if let Some(channel) = self.channels.get_mut(&id) {
-                channel.health = vfiomux_rpc::Health::Failed;
-            }
-            return;
+        if serves {
+            self.bring_back(&id);
+        } else if let Some(channel) = self.channels.get_mut(&id) {
+            channel.health = vfiomux_rpc::Health::Failed;
+            channel.reasons.oper = Some("it was so before the daemon started".to_owned());
         }
-        self.set_operation(&id, Some("being brought back"));
-        let owned = id.clone();
+    }
+
+    /// Brings the channels of a device back that were taken from their sidecores for a reset.
+    pub(crate) fn bring_all_back(&mut self, device: &str) {
+        let stands = |oper| matches!(oper, Oper::Provisioned | Oper::Listening | Oper::Suspended);
+        let waiting: Vec<String> = self
+            .channels
+            .values()
+            .filter(|channel| channel.device == device && stands(channel.setting.oper))
+            .filter(|channel| channel.seat.is_none() && channel.unseating.is_empty())
+            .map(|channel| channel.setting.id.clone())
+            .collect();
+        for id in waiting {
+            self.bring_back(&id);
+        }
+    }
+
+    /// Gives a channel a place again, and its endpoint; one that is to be suspended serves nothing in between.
+    fn bring_back(&mut self, id: &str) {
+        self.set_operation(id, Some("being brought back"));
+        let owned = id.to_owned();
         self.restoring += 1;
-        self.seat(&id, move |control, seated| {
+        self.seat(id, move |control, seated| {
             control.restoring -= 1;
             control.set_operation(&owned, None);
-            let result = seated.and_then(|()| control.reattach(&owned).map_err(|error| error.to_string()));
+            let suspended = control.channels.get(&owned).is_some_and(|c| c.setting.oper == Oper::Suspended);
+            if suspended {
+                control.seat_order(&owned, |seat| Order::Suspend { channel: seat.id }, |_, _| {});
+            }
+            let attached = control.channels.get(&owned).is_some_and(|c| c.attachment.is_some());
+            let result = seated.and_then(|()| match attached {
+                true => Ok(()),
+                false => control.reattach(&owned).map_err(|error| error.to_string()),
+            });
             match result {
                 Ok(()) => {
-                    if control.channels.get(&owned).is_some_and(|c| c.setting.admin == Admin::Suspended) {
+                    let wanted = control.channels.get(&owned).map(|channel| channel.setting.admin);
+                    if wanted == Some(Admin::Suspended) && !suspended {
                         control.suspend_now(&owned, |_, _| {});
                     }
                 }

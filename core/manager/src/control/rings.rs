@@ -67,8 +67,7 @@ impl Control {
         let owned = id.to_owned();
         let Some(live) = self.live_mut(id) else { return };
         live.stopping.insert(index);
-        self.arm_drain(id);
-        self.seat_order(
+        self.drained_order(
             id,
             |seat| Order::StopRing { channel: seat.id, index },
             move |control, answer| {
@@ -100,9 +99,6 @@ impl Control {
         live.rings.remove(&index);
         live.stopping.remove(&index);
         let (last, closing) = (live.rings.is_empty(), live.closing);
-        if live.stopping.is_empty() {
-            self.disarm_drain(id);
-        }
         if last && closing {
             self.drop_memory(id);
         }

@@ -20,12 +20,19 @@ const SEGMENTS_MAX: u16 = 126;
 
 /// A place that was chosen, before anything was made for it.
 struct Choice {
+    device: String,
     line: usize,
     slot: DeviceSlot,
     queue: QueueId,
     base_lane: LaneId,
     own_lane: bool,
     settings: ChannelSettings,
+}
+
+impl Choice {
+    fn place(&self) -> (usize, u16) {
+        (self.line, self.settings.id.index)
+    }
 }
 
 impl Control {
@@ -39,13 +46,30 @@ impl Control {
             Ok(choice) => choice,
             Err(why) => return next(self, Err(why)),
         };
-        let Some(device) = self.channels.get(id).and_then(|channel| self.devices.get_mut(&channel.device))
-        else {
+        let Some(device) = self.devices.get_mut(&choice.device) else {
             return next(self, Err("its device is not here".to_owned()));
         };
-        if choice.own_lane {
-            device.lanes_free -= 1;
-        }
+        device.lanes_free -= u16::from(choice.own_lane);
+        device.seating += 1;
+        self.reserved.insert(choice.place());
+        let (place, device_name, owned) = (choice.place(), choice.device.clone(), id.to_owned());
+        let seated = move |control: &mut Control, result: Result<(), String>| {
+            control.reserved.remove(&place);
+            let Some(device) = control.devices.get_mut(&device_name) else { return next(control, result) };
+            device.seating -= 1;
+            let serves = device.check_ready().is_ok();
+            let waiting =
+                if device.seating == 0 { std::mem::take(&mut device.after_seating) } else { Vec::new() };
+            if result.is_ok() && !serves {
+                let why = "its device left meanwhile";
+                control.unseat(&owned, why, move |control| next(control, Err(why.to_owned())));
+            } else {
+                next(control, result);
+            }
+            waiting.into_iter().for_each(|next| next(control));
+            control.maybe_close_device(&device_name);
+        };
+        let Some(device) = self.devices.get(&choice.device) else { return };
         let (queue, own_lane, bytes) = (choice.queue, choice.own_lane, choice.settings.own_memory_bytes());
         let owned = id.to_owned();
         device.worker.run(
@@ -55,10 +79,12 @@ impl Control {
                 Ok((lane, memory))
             },
             move |control, made| match made {
-                Ok((lane, memory)) => control.seat_with(&owned, choice, lane, memory, next),
+                Ok((lane, memory)) => control.seat_with(&owned, choice, lane, memory, seated),
                 Err(why) => {
-                    control.return_lane(&owned, own_lane);
-                    next(control, Err(why));
+                    if let Some(device) = control.devices.get_mut(&choice.device) {
+                        device.lanes_free += u16::from(own_lane);
+                    }
+                    seated(control, Err(why));
                 }
             },
         );
@@ -88,7 +114,6 @@ impl Control {
         let index =
             index.ok_or("the sidecore serves as many channels as it can; add one with [sidecores] cpus")?;
         self.next_incarnation += 1;
-        self.reserved.insert((line, index));
         let mut serial = [0; 20];
         let plain = channel.setting.id.replace('-', "");
         for (to, from) in serial.iter_mut().zip(plain.bytes()) {
@@ -107,6 +132,7 @@ impl Control {
             bounce_blocks: BOUNCE_BLOCKS,
         };
         Ok(Choice {
+            device: device.name.clone(),
             line,
             slot: device.slot,
             queue: queue.queue,
@@ -124,24 +150,22 @@ impl Control {
         memory: Option<DmaBuffer>,
         next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
     ) {
-        let owned = id.to_owned();
-        match lane {
-            None => {
-                let lane = choice.base_lane;
-                self.add_channel(id, choice, lane, memory, next);
-            }
-            Some(lane) => {
-                let order = Order::AttachLane { device: choice.slot, lane };
-                self.order(choice.line, order, move |control, answer| match answer {
-                    Answer::LaneAttached { lane } => control.add_channel(&owned, choice, lane, memory, next),
-                    _ => {
-                        control.reserved.remove(&(choice.line, choice.settings.id.index));
-                        control.return_lane(&owned, true);
-                        next(control, Err("the sidecore did not take the lane".to_owned()));
-                    }
+        let Some(lane) = lane else {
+            let lane = choice.base_lane;
+            return self.add_channel(id, choice, lane, memory, next);
+        };
+        let (owned, lane_id) = (id.to_owned(), lane.id());
+        let order = Order::AttachLane { device: choice.slot, lane };
+        self.order(choice.line, order, move |control, answer| match answer {
+            Answer::LaneAttached { lane } => control.add_channel(&owned, choice, lane, memory, next),
+            refused => {
+                // The lane's memory stays with the refused order until the controller has forgotten the lane.
+                control.free_lane(&choice.device, choice.line, choice.slot, lane_id, move |control| {
+                    drop(refused);
+                    next(control, Err("the sidecore did not take the lane".to_owned()));
                 });
             }
-        }
+        });
     }
 
     fn add_channel(
@@ -152,109 +176,105 @@ impl Control {
         memory: Option<DmaBuffer>,
         next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
     ) {
-        let index = choice.settings.id.index;
-        self.reserved.remove(&(choice.line, index));
-        let settings = choice.settings.clone();
-        let made = BlockChannel::new(choice.settings, memory);
-        let block_channel = match made {
-            Ok(channel) => Box::new(channel),
-            Err(error) => {
-                self.return_lane(id, choice.own_lane);
-                return next(self, Err(error.to_string()));
+        let Choice { device, line, slot, own_lane, settings, .. } = choice;
+        let next = move |control: &mut Control, result: Result<(), String>| match result {
+            Err(why) if own_lane => {
+                control.free_lane(&device, line, slot, lane, move |control| next(control, Err(why)));
             }
+            result => next(control, result),
         };
-        let Some(channel) = self.channels.get_mut(id) else { return };
+        let block_channel = match BlockChannel::new(settings.clone(), memory) {
+            Ok(channel) => Box::new(channel),
+            Err(error) => return next(self, Err(error.to_string())),
+        };
+        let Some(channel) = self.channels.get_mut(id) else {
+            return next(self, Err("the channel is gone".to_owned()));
+        };
         channel.counters = block_channel.counters().clone();
         channel.epoch += 1;
-        channel.seat = Some(Seat {
-            line: choice.line,
-            id: settings.id,
-            slot: choice.slot,
-            lane,
-            own_lane: choice.own_lane,
-            settings,
-        });
+        channel.seat = Some(Seat { line, id: settings.id, slot, lane, own_lane, settings });
         let owned = id.to_owned();
-        let order = Order::AddChannel { channel: block_channel, device: choice.slot, lane };
-        self.order(choice.line, order, move |control, answer| {
-            let result = match answer {
-                Answer::Refused { why, .. } => {
-                    if let Some(channel) = control.channels.get_mut(&owned) {
-                        channel.seat = None;
-                    }
-                    control.return_lane(&owned, choice.own_lane);
-                    Err(why.to_string())
+        let order = Order::AddChannel { channel: block_channel, device: slot, lane };
+        self.order(line, order, move |control, answer| match answer {
+            Answer::Refused { why, .. } => {
+                if let Some(channel) = control.channels.get_mut(&owned) {
+                    channel.seat = None;
                 }
-                _ => Ok(()),
-            };
-            next(control, result);
+                next(control, Err(why.to_string()));
+            }
+            _ => next(control, Ok(())),
         });
     }
 
-    fn return_lane(&mut self, id: &str, own: bool) {
-        if own && let Some(device) = self.channels.get(id).and_then(|c| self.devices.get_mut(&c.device)) {
-            device.lanes_free += 1;
+    /// Ends a channel's session, takes it from its sidecore, and gives its lane back. What stays is its blocks. Whoever asks
+    /// while that is under way waits for it too.
+    pub(crate) fn unseat(&mut self, id: &str, why: &str, next: impl FnOnce(&mut Control) + 'static) {
+        let Some(channel) = self.channels.get_mut(id) else { return next(self) };
+        channel.unseating.push(Box::new(next));
+        if channel.unseating.len() > 1 {
+            return;
         }
-    }
-
-    /// Ends a channel's session, takes it from its sidecore, and gives its lane back. What stays is its blocks.
-    pub(crate) fn unseat(&mut self, id: &str, why: &str, next: impl FnOnce(&mut Control) + Send + 'static) {
         let owned = id.to_owned();
-        self.arm_drain(id);
         self.end_session(id, true, why, move |control| {
             let last = owned.clone();
-            control.seat_order(
-                &owned.clone(),
+            control.drained_order(
+                &owned,
                 |seat| Order::RemoveChannel { channel: seat.id },
-                move |control, answer| {
-                    control.disarm_drain(&last);
-                    let memory = match answer {
-                        Some(Answer::ChannelRemoved { memory, .. }) => memory,
-                        _ => None,
-                    };
-                    match memory {
-                        Some(memory) => {
-                            control.unmap(memory, move |control| control.give_lane_back(&last, next))
-                        }
-                        None => control.give_lane_back(&last, next),
+                move |control, answer| match answer {
+                    Some(Answer::ChannelRemoved { memory: Some(memory), .. }) => {
+                        control.unmap(memory, move |control| control.give_lane_back(&last));
                     }
+                    _ => control.give_lane_back(&last),
                 },
             );
         });
     }
 
-    /// Deletes a removed channel's own lane, at the device first: the barrier, then at the sidecore.
-    fn give_lane_back(&mut self, id: &str, next: impl FnOnce(&mut Control) + Send + 'static) {
-        let Some(channel) = self.channels.get_mut(id) else { return next(self) };
-        let Some(seat) = channel.seat.take() else { return next(self) };
-        let device_name = channel.device.clone();
-        let Some(device) = self.devices.get(&device_name).filter(|_| seat.own_lane) else {
-            self.maybe_close_device(&device_name);
-            return next(self);
+    /// Gives up the lane of a channel that its sidecore no longer has, then goes on with whoever waited.
+    fn give_lane_back(&mut self, id: &str) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        let (seat, device) = (channel.seat.take(), channel.device.clone());
+        let owned = id.to_owned();
+        let done = move |control: &mut Control| {
+            let waiting =
+                control.channels.get_mut(&owned).map(|channel| std::mem::take(&mut channel.unseating));
+            let device = control.channels.get(&owned).map(|channel| channel.device.clone());
+            waiting.unwrap_or_default().into_iter().for_each(|next| next(control));
+            if let Some(device) = device {
+                control.maybe_close_device(&device);
+            }
         };
-        let lane = seat.lane;
-        device.worker.run(
+        match seat.filter(|seat| seat.own_lane) {
+            Some(seat) => self.free_lane(&device, seat.line, seat.slot, seat.lane, done),
+            None => done(self),
+        }
+    }
+
+    /// Deletes a lane that no channel uses, at the device first: the barrier, then at the sidecore.
+    fn free_lane(
+        &mut self,
+        device: &str,
+        line: usize,
+        slot: DeviceSlot,
+        lane: LaneId,
+        next: impl FnOnce(&mut Control) + Send + 'static,
+    ) {
+        let Some(found) = self.devices.get(device) else { return next(self) };
+        let owned = device.to_owned();
+        found.worker.run(
             move |warden| warden.delete_lane(lane),
             move |control, deleted| {
-                if let Err(why) = deleted {
-                    let mut fault = event(EventKind::Fault, ObjectKind::Device, device_name.clone());
-                    fault.reason = Some(why);
+                if let Err(why) = &deleted {
+                    let mut fault = event(EventKind::Fault, ObjectKind::Device, owned.clone());
+                    fault.reason = Some(why.clone());
                     control.tell(fault);
                 }
-                let owned = device_name.clone();
-                control.order(
-                    seat.line,
-                    Order::DetachLane { device: seat.slot, lane },
-                    move |control, answer| {
-                        if let (Answer::LaneDetached { .. }, Some(device)) =
-                            (answer, control.devices.get_mut(&owned))
-                        {
-                            device.lanes_free += 1;
-                        }
-                        control.maybe_close_device(&owned);
-                        next(control);
-                    },
-                );
+                control.order(line, Order::DetachLane { device: slot, lane }, move |control, _| {
+                    if let Some(device) = control.devices.get_mut(&owned).filter(|_| deleted.is_ok()) {
+                        device.lanes_free += 1;
+                    }
+                    next(control);
+                });
             },
         );
     }
@@ -287,21 +307,30 @@ impl Control {
         }
     }
 
-    /// From now on the channel's commands in flight have until the deadline to end.
-    pub(crate) fn arm_drain(&mut self, id: &str) {
+    /// As [`Self::seat_order`], for an order that is answered when commands have ended. They have until the deadline to do so by
+    /// themselves; then they are made to (V1).
+    pub(crate) fn drained_order(
+        &mut self,
+        id: &str,
+        order: impl FnOnce(&Seat) -> DeviceOrder,
+        next: impl FnOnce(&mut Control, Option<DeviceAnswer>) + 'static,
+    ) {
         let deadline_ns = self.after(self.deadlines.drain);
-        if let Some(channel) = self.channels.get_mut(id)
-            && channel.seat.is_some()
-        {
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.drains += 1;
             channel.drain_deadline_ns.get_or_insert(deadline_ns);
         }
-    }
-
-    pub(crate) fn disarm_drain(&mut self, id: &str) {
-        if let Some(channel) = self.channels.get_mut(id) {
-            channel.drain_deadline_ns = None;
-            channel.escalation = 0;
-        }
+        let owned = id.to_owned();
+        self.seat_order(id, order, move |control, answer| {
+            if let Some(channel) = control.channels.get_mut(&owned) {
+                channel.drains = channel.drains.saturating_sub(1);
+                if channel.drains == 0 {
+                    channel.drain_deadline_ns = None;
+                    channel.escalation = 0;
+                }
+            }
+            next(control, answer);
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! What each method of the control protocol does.
 
 use vfiomux_hw::PciAddress;
-use vfiomux_rpc::{ErrorCode, FunctionState, Method, Outcome, Request, RpcError, Ticket, call};
+use vfiomux_rpc::{ErrorCode, FunctionState, Method, Outcome, Request, Role, RpcError, Ticket, call};
 
 use super::Control;
 use super::channel::internal;
@@ -15,6 +15,10 @@ impl Control {
     /// Carries out one request. The answer may come later.
     pub(crate) fn serve_request(&mut self, request: Request) {
         let Request { ticket, caller, change, method, .. } = request;
+        if self.ending.is_some() && method.role_required() > Role::Read {
+            let error = RpcError::new(ErrorCode::Busy, "the daemon is ending").next("ask the next one");
+            return self.rpc.reply(ticket, Err(error));
+        }
         let answer = match method {
             Method::StatusShow(_) => Ok(self.status().into()),
             Method::DeviceList(_) => self.device_list().map(Outcome::from),
@@ -271,7 +275,7 @@ impl Control {
             let info = self.device_show(&name);
             return self.rpc.reply(ticket, info.map(Outcome::from));
         };
-        self.format_namespace(&name.clone(), namespace, move |control, result| match result {
+        self.format_namespace(&name.clone(), namespace, false, move |control, result| match result {
             Ok(()) => control.format_each(ticket, name, left),
             Err(why) => {
                 control.set_device_operation(&name, None);

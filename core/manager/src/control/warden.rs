@@ -6,8 +6,9 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use vfiomux_block::{BlockQueue as _, Command, LaneId, Limits, Operation, Status};
@@ -37,8 +38,29 @@ pub struct Opened {
 
 /// Commands of a scrub at the device at a time.
 const SCRUB_WINDOW: usize = 8;
-/// How long one command of our own may take.
-const SERVICE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one command of our own may take before there is a sidecore to carry it.
+const BRING_UP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often one who waits for a command looks whether it is to give up.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Ends what a warden waits for, so that its controller can be halted: commands that hang would keep it from that.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// From now on the warden waits for no command of its own.
+    pub(crate) fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// The state of a device's thread.
 pub(crate) struct Warden {
@@ -46,8 +68,9 @@ pub(crate) struct Warden {
     poster: Poster,
     controller: Option<Controller>,
     domain: Option<Arc<DmaDomain>>,
-    answers: Receiver<DeviceAnswer>,
-    answer_to: Sender<DeviceAnswer>,
+    interrupt: Interrupt,
+    /// How long one command of our own may take.
+    service: Duration,
     /// The device is known to be gone, or about to go: said once.
     told_gone: bool,
 }
@@ -61,6 +84,13 @@ pub(crate) struct BroughtUp {
     pub(crate) domain: Arc<DmaDomain>,
     pub(crate) info: Info,
     /// Lanes that channels could still have to themselves.
+    pub(crate) lanes_free: u16,
+}
+
+/// What a restart made.
+pub(crate) struct Restarted {
+    pub(crate) queues: Vec<(Queue, Lane)>,
+    pub(crate) namespaces: Vec<Namespace>,
     pub(crate) lanes_free: u16,
 }
 
@@ -121,9 +151,8 @@ fn leaving(controller: &Controller) -> Option<(&'static str, bool)> {
 }
 
 impl Warden {
-    pub(crate) fn new(name: String, poster: Poster) -> Self {
-        let (answer_to, answers) = mpsc::channel();
-        Self { name, poster, controller: None, domain: None, answers, answer_to, told_gone: false }
+    pub(crate) fn new(name: String, poster: Poster, interrupt: Interrupt, service: Duration) -> Self {
+        Self { name, poster, controller: None, domain: None, interrupt, service, told_gone: false }
     }
 
     /// Opens the function, starts the controller, makes a queue for up to `sidecores` sidecores and reads the labels.
@@ -137,20 +166,42 @@ impl Warden {
             Options { vectors: u16::try_from(sidecores + 1).unwrap_or(u16::MAX), ..Options::default() };
         let clock = Box::new(SystemClock::new());
         let controller = Controller::start(function, options, clock).map_err(|error| error.to_string())?;
-        self.domain = Some(controller.domain().clone());
+        let domain = controller.domain().clone();
+        self.domain = Some(domain.clone());
         self.controller = Some(controller);
-        self.make_queues(sidecores)
+        let made = self.make_queues(sidecores).and_then(|mut made| {
+            let Some((mut queue, lane)) = made.queues.pop() else { return Err(self.no_queues()) };
+            let (lane, heads) = read_heads(&mut queue, lane, &domain, &made.namespaces)?;
+            made.queues.push((queue, lane));
+            Ok((made, heads))
+        });
+        match (made, &self.controller) {
+            (Ok((made, heads)), Some(controller)) => Ok(BroughtUp {
+                queues: made.queues,
+                namespaces: made.namespaces.into_iter().zip(heads).collect(),
+                skipped: controller.skipped().to_vec(),
+                domain,
+                info: controller.info().clone(),
+                lanes_free: made.lanes_free,
+            }),
+            (made, _) => {
+                // Nobody is to find a function that is of no use held by us.
+                self.close();
+                Err(made.err().unwrap_or_else(|| self.no_queues()))
+            }
+        }
     }
 
     /// Starts a controller again that was halted, and makes its queues anew.
-    pub(crate) fn restart(&mut self, sidecores: usize) -> Result<BroughtUp, String> {
+    pub(crate) fn restart(&mut self, sidecores: usize) -> Result<Restarted, String> {
+        self.interrupt.clear();
         self.with_controller(Controller::restart).map_err(|error| error.to_string())?;
         self.make_queues(sidecores)
     }
 
-    fn make_queues(&mut self, sidecores: usize) -> Result<BroughtUp, String> {
+    fn make_queues(&mut self, sidecores: usize) -> Result<Restarted, String> {
         let Some(controller) = &mut self.controller else { return Err(format!("{} is closed", self.name)) };
-        let info = controller.info().clone();
+        let info = controller.info();
         let count = sidecores.min(usize::from(info.queues_max)).min(usize::from(info.lanes_max));
         let mut queues = Vec::new();
         for index in 0..count {
@@ -161,17 +212,15 @@ impl Warden {
             let lane = controller.create_lane(queue.id(), LANE_DEPTH).map_err(|error| error.to_string())?;
             queues.push((queue, lane));
         }
-        let domain = controller.domain().clone();
-        let namespaces: Vec<Namespace> = controller.namespaces().to_vec();
-        let skipped = controller.skipped().to_vec();
-        let lanes_free = controller.lanes_free();
-        let Some((mut queue, lane)) = queues.pop() else {
-            return Err(format!("{} grants no I/O queues; power-cycle it", self.name));
-        };
-        let (lane, heads) = read_heads(&mut queue, lane, &domain, &namespaces)?;
-        queues.push((queue, lane));
-        let namespaces = namespaces.into_iter().zip(heads).collect();
-        Ok(BroughtUp { queues, namespaces, skipped, domain, info, lanes_free })
+        let (namespaces, lanes_free) = (controller.namespaces().to_vec(), controller.lanes_free());
+        if queues.is_empty() {
+            return Err(self.no_queues());
+        }
+        Ok(Restarted { queues, namespaces, lanes_free })
+    }
+
+    fn no_queues(&self) -> String {
+        format!("{} grants no I/O queues; power-cycle it", self.name)
     }
 
     /// A submission queue for one more channel.
@@ -182,6 +231,10 @@ impl Warden {
 
     /// Deletes a submission queue: when this returns well, its commands have ended for certain.
     pub(crate) fn delete_lane(&mut self, lane: LaneId) -> Result<(), String> {
+        if self.controller.is_none() {
+            // It was given up, which was the barrier for all of them.
+            return Ok(());
+        }
         self.with_controller(|controller| controller.delete_lane(lane)).map_err(|error| error.to_string())
     }
 
@@ -193,9 +246,14 @@ impl Warden {
         }
     }
 
-    /// Stops the controller, by reset if need be: when this returns well, nothing is at work any more.
-    pub(crate) fn halt(&mut self) -> Result<(), String> {
-        self.with_controller(Controller::halt).map_err(|error| error.to_string())
+    /// Stops the controller for certain: by disabling it, by resetting the function, else by giving the function up, which
+    /// cuts it off from the bus. Afterwards nothing is at work any more.
+    pub(crate) fn stop(&mut self) {
+        if let Err(error) = self.with_controller(Controller::halt)
+            && self.controller.take().is_some()
+        {
+            tracing::warn!(device = self.name, %error, "the controller cannot be stopped; its function is given up");
+        }
     }
 
     /// Shuts the controller down and gives the function up.
@@ -226,7 +284,7 @@ impl Warden {
     ) -> Result<(), String> {
         let bytes = label.encode().map_err(|error| error.to_string())?;
         self.write_bytes(namespace, limits, label.offset_bytes() as u64, &bytes)?;
-        self.flush(namespace)
+        self.commands().flush(namespace)
     }
 
     /// Makes both label areas of a namespace blank and writes a first label.
@@ -252,13 +310,14 @@ impl Warden {
         };
         // A command over terabytes would hold the lane for minutes: give the device pieces.
         let step = step.min(SCRUB_BLOCKS_MAX_BYTES / limits.block_bytes).max(1);
+        let mut commands = self.commands();
         let mut spare: Vec<DmaBuffer> = Vec::new();
         let mut under_way = 0;
         for extent in extents {
             let (mut lba, mut left) = (extent.start, extent.blocks);
             while left > 0 {
                 if under_way == SCRUB_WINDOW {
-                    spare.extend(self.served()?);
+                    spare.extend(commands.served()?);
                     under_way -= 1;
                 }
                 let blocks = u32::try_from(left).unwrap_or(u32::MAX).min(step);
@@ -268,16 +327,16 @@ impl Warden {
                     (Operation::Write, None) => self.allocate((step * limits.block_bytes) as usize)?,
                     (_, spare) => spare,
                 };
-                self.serve(Command { operation, namespace, lba, blocks }, buffer, data_bytes);
+                commands.serve(Command { operation, namespace, lba, blocks }, buffer, data_bytes);
                 under_way += 1;
                 lba += u64::from(blocks);
                 left -= u64::from(blocks);
             }
         }
         for _ in 0..under_way {
-            self.served()?;
+            commands.served()?;
         }
-        self.flush(namespace)
+        commands.flush(namespace)
     }
 
     fn write_bytes(
@@ -287,6 +346,7 @@ impl Warden {
         at_bytes: u64,
         bytes: &[u8],
     ) -> Result<(), String> {
+        let mut commands = self.commands();
         let block = u64::from(limits.block_bytes);
         let step = limits.transfer_bytes_max as usize;
         let mut at = at_bytes / block;
@@ -302,18 +362,50 @@ impl Warden {
                 buffer.write(0, &whole);
             }
             let data_bytes = blocks * limits.block_bytes;
-            self.serve(
-                Command { operation: Operation::Write, namespace, lba: at, blocks },
-                buffer,
-                data_bytes,
-            );
-            self.served()?;
+            let command = Command { operation: Operation::Write, namespace, lba: at, blocks };
+            commands.serve(command, buffer, data_bytes);
+            commands.served()?;
             at += u64::from(blocks);
             rest = later;
         }
         Ok(())
     }
 
+    /// Commands of our own, for one operation. What is not over when it gives up is never taken for an answer to another's.
+    fn commands(&self) -> Commands {
+        let (answer_to, answers) = mpsc::channel();
+        Commands {
+            name: self.name.clone(),
+            poster: self.poster.clone(),
+            interrupt: self.interrupt.clone(),
+            service: self.service,
+            answers,
+            answer_to,
+        }
+    }
+
+    fn with_controller<T>(
+        &mut self,
+        call: impl FnOnce(&mut Controller) -> Result<T, NvmeError>,
+    ) -> Result<T, NvmeError> {
+        match &mut self.controller {
+            Some(controller) => call(controller),
+            None => Err(NvmeError::Stopped { controller: self.name.clone() }),
+        }
+    }
+}
+
+/// See [`Warden::commands`].
+struct Commands {
+    name: String,
+    poster: Poster,
+    interrupt: Interrupt,
+    service: Duration,
+    answers: Receiver<Option<DeviceAnswer>>,
+    answer_to: Sender<Option<DeviceAnswer>>,
+}
+
+impl Commands {
     fn flush(&mut self, namespace: u32) -> Result<(), String> {
         self.serve(Command { operation: Operation::Flush, namespace, lba: 0, blocks: 0 }, None, 0);
         self.served().map(drop)
@@ -325,40 +417,41 @@ impl Warden {
         self.poster.post(move |control| control.serve(&name, command, buffer, data_bytes, answer_to));
     }
 
-    /// Waits for one command, and gives its buffer back.
+    /// Waits for one command, and gives its buffer back. A device that keeps it too long is reset: nothing milder ends a
+    /// command on a lane that channels may share.
     fn served(&mut self) -> Result<Option<DmaBuffer>, String> {
+        let begun = Instant::now();
         loop {
-            match self.answers.recv_timeout(SERVICE_TIMEOUT) {
-                Ok(Answer::Served { status: Status::Success, buffer }) => return Ok(buffer),
-                Ok(Answer::Served { status, .. }) => {
+            if self.interrupt.is_raised() {
+                return Err(format!("{} was stopped meanwhile", self.name));
+            }
+            if begun.elapsed() > self.service {
+                let name = self.name.clone();
+                let why = format!("a command of our own did not end within {:?}", self.service);
+                let said = format!("{name}: {why}");
+                self.poster.post(move |control| control.reset_device(&name, &why));
+                return Err(said);
+            }
+            match self.answers.recv_timeout(LOOK_EVERY) {
+                Ok(Some(Answer::Served { status: Status::Success, buffer })) => return Ok(buffer),
+                Ok(Some(Answer::Served { status, .. })) => {
                     return Err(format!("{} answered {status:?}", self.name));
                 }
-                Ok(Answer::Refused { why: vfiomux_sidecore::Refusal::NotTaken, order }) => {
+                Ok(Some(Answer::Refused { why: vfiomux_sidecore::Refusal::NotTaken, order })) => {
                     // The lane is full of the tenants' commands: ours waits its turn.
                     std::thread::sleep(Duration::from_millis(1));
                     if let Order::Service { command, buffer, data_bytes, .. } = *order {
                         self.serve(command, buffer, data_bytes);
                     }
                 }
-                Ok(Answer::Refused { why, .. }) => return Err(format!("{}: {why}", self.name)),
-                Ok(_) => return Err(format!("{}: its sidecore gave an answer to something else", self.name)),
-                Err(_) => {
-                    return Err(format!(
-                        "{} did not answer within {SERVICE_TIMEOUT:?}; release it and look at its log",
-                        self.name
-                    ));
+                Ok(Some(Answer::Refused { why, .. })) => return Err(format!("{}: {why}", self.name)),
+                Ok(Some(_)) => {
+                    return Err(format!("{}: its sidecore gave an answer to something else", self.name));
                 }
+                Ok(None) => return Err(format!("{} is not served", self.name)),
+                // We hold a sender ourselves, so this is that nothing has come yet.
+                Err(_) => {}
             }
-        }
-    }
-
-    fn with_controller<T>(
-        &mut self,
-        call: impl FnOnce(&mut Controller) -> Result<T, NvmeError>,
-    ) -> Result<T, NvmeError> {
-        match &mut self.controller {
-            Some(controller) => call(controller),
-            None => Err(NvmeError::Stopped { controller: self.name.clone() }),
         }
     }
 }
@@ -422,7 +515,7 @@ fn read_head(
     let length = blocks as usize * limits.block_bytes as usize;
     let buffer = domain.allocate(length).map_err(|error| error.to_string())?;
     let clock = SystemClock::new();
-    let mut io = BlockIo::new(queue, lane, namespace.id, limits, &clock, SERVICE_TIMEOUT);
+    let mut io = BlockIo::new(queue, lane, namespace.id, limits, &clock, BRING_UP_TIMEOUT);
     io.read(0, blocks, &buffer, 0).map_err(|error| error.to_string())?;
     let mut bytes = vec![0; length];
     buffer.read(0, &mut bytes);

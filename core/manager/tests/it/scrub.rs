@@ -1,0 +1,107 @@
+//! C3: what a channel wrote, no other channel reads; and a destroyed channel does not come back.
+
+use vfiomux_rpc::{ErrorCode, call};
+use vfiomux_sim::{Action, Fault, Match, QueueMatch};
+use vfiomux_spec::nvme::Status;
+
+use crate::guest::{Guest, OK, pattern};
+use crate::world::{World, assert_refused, extents_of, wait};
+
+const WRITE_ZEROES: u8 = 0x08;
+
+/// Fills the first and the last block of every extent behind the daemon's back.
+fn dirty(world: &World, name: &str) {
+    for extent in extents_of(&world.show(name)) {
+        for lba in [extent.start, extent.start + extent.blocks - 1] {
+            world.sim().write_blocks(1, lba, &pattern(7, 512)).unwrap();
+        }
+    }
+}
+
+fn fail_write_zeroes(world: &World, skip: u32) {
+    let when = Match { queue: QueueMatch::Io, opcode: Some(WRITE_ZEROES), skip, ..Match::default() };
+    world.sim().inject(Fault { when, action: Action::Fail(Status::INTERNAL_ERROR.field()) });
+}
+
+/// C3, also on forced destroy: a guest that writes while its channel is being destroyed leaves nothing behind.
+#[test]
+fn a_channel_destroyed_under_load_is_scrubbed() {
+    let world = World::new("sim:nvme,size=64M,service-ns=200000");
+    world.create("disk", 8);
+    let mut guest = Guest::new();
+    let session = guest.connect(&world.endpoint("disk").path);
+    for sector in 0..12 {
+        guest.submit_write(sector * 256, &pattern(3, 65536));
+    }
+    assert_refused(world.destroy("disk", false), ErrorCode::Busy, "--force");
+    world.destroy("disk", true).unwrap();
+    world.assert_whole();
+    world.assert_lives_by_the_table();
+    session.hang_up();
+}
+
+/// A command of one scrub that ends late is not taken for one of the next.
+#[test]
+fn a_scrub_that_failed_does_not_vouch_for_the_next() {
+    let mut world = World::new("sim:nvme,size=1G");
+    for name in ["a", "b"] {
+        world.create(name, 320);
+        dirty(&world, name);
+    }
+    fail_write_zeroes(&world, 0);
+    assert_refused(world.destroy("a", false), ErrorCode::DeviceFault, "kept back");
+    fail_write_zeroes(&world, 4);
+    assert_refused(world.destroy("b", false), ErrorCode::DeviceFault, "kept back");
+    // What was kept back is not given to anybody, and scrubbed at the next start.
+    assert_refused(world.call(&world.creation("c", 600)), ErrorCode::NoSpace, "free");
+    world.restart();
+    wait("everything is scrubbed", || world.devices[0].label().unscrubbed.is_empty().then_some(()));
+    world.assert_whole();
+}
+
+#[test]
+fn a_channel_destroyed_without_its_device_is_scrubbed_when_that_comes_back() {
+    let mut world = World::new("sim:nvme,size=64M");
+    world.create("disk", 8);
+    let mut guest = Guest::new();
+    let session = guest.connect(&world.endpoint("disk").path);
+    assert_eq!(guest.write(0, &pattern(9, 4096)), OK);
+    session.hang_up();
+    world.stop();
+    world.start_on(Vec::new());
+    assert_refused(world.destroy("disk", false), ErrorCode::DeviceFault, "--force");
+    world.destroy("disk", true).unwrap();
+    world.restart();
+    wait("it is gone", || world.call(&call::ChannelList { tenant: None }).unwrap().is_empty().then_some(()));
+    world.assert_whole();
+    world.assert_lives_by_the_table();
+}
+
+/// W1: what is gone leaves no line in the journal.
+#[test]
+fn destroyed_channels_are_not_kept_in_the_journal() {
+    let mut world = World::new("sim:nvme,size=64M");
+    for _ in 0..3 {
+        world.create("disk", 4);
+        world.destroy("disk", false).unwrap();
+    }
+    world.restart();
+    world.stop();
+    let journal = std::fs::read_to_string(world.state_dir().join("journal")).unwrap();
+    assert!(!journal.contains("disk"), "{journal}");
+}
+
+/// Whoever formats a device that held channels gives none of their data to the next ones.
+#[test]
+fn what_a_formatted_device_held_is_scrubbed() {
+    let world = World::new("sim:nvme,size=64M");
+    world.create("disk", 8);
+    dirty(&world, "disk");
+    world.call(&call::ChannelDetach { name: "disk".to_owned() }).unwrap();
+    let format = call::DeviceFormat { device: "sim0".to_owned(), erase: true };
+    assert_refused(world.call(&format), ErrorCode::Busy, "destroy them first");
+    fail_write_zeroes(&world, 0);
+    world.destroy("disk", false).unwrap_err();
+    world.call(&format).unwrap();
+    world.assert_whole();
+}
