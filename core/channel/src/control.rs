@@ -169,6 +169,10 @@ impl BlockChannel {
                 let mut served = ServedRing::new(*start);
                 // While we look by ourselves the guest need not kick.
                 served.ring.disarm();
+                // A predecessor that died may have returned chains without calling the guest for them. If nothing else is
+                // under way nothing else will be returned, so the guest is called for them now.
+                served.dirty = true;
+                self.dirty = true;
                 *place = Some(Box::new(served));
                 Ok(())
             }

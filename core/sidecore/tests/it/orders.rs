@@ -3,11 +3,13 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use rustix::event::EventfdFlags;
 use vfiomux_block::{BlockQueue, Command, FaultPlan, Operation, Status};
 use vfiomux_channel::{ChannelId, Extent, ExtentMap, RingStart};
+use vfiomux_guest::Call;
 use vfiomux_guest::driver::Arena;
 use vfiomux_guest::memory::{FileRegion, MapRegion, MemoryMap};
-use vfiomux_guest::ring::SplitRing;
+use vfiomux_guest::ring::{RingSetup, SplitRing};
 use vfiomux_sidecore::{Answer, DeviceSlot, Order, Refusal, Report};
 use vfiomux_spec::virtio::blk::{RequestType, STATUS_IOERR, STATUS_OK};
 
@@ -340,6 +342,25 @@ fn control_reads_and_writes_the_device_through_the_sidecore() {
     let order =
         Order::Service { device: DEVICE, lane, command: read, buffer: Some(buffer), data_bytes: 8192 };
     assert_eq!(refusal(world.ask(order)), Refusal::NotTaken);
+}
+
+/// V3, across a crash: a guest that sleeps for what a sidecore that is gone returned without calling for it is called by the
+/// next, although that one has nothing to return.
+#[test]
+fn a_successor_calls_for_what_its_predecessor_returned() {
+    let mut world = World::new(Plan { guests: 1, ..Plan::default() });
+    let channel = world.guests[0].id;
+    world.guests[0].request(RequestType::In, 0, 0, 512);
+    world.breathe(5);
+    world.ask(Order::StopRing { channel, index: 0 });
+    let eventfd = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap();
+    let guest = &world.guests[0];
+    let setup = RingSetup { base: 1, ..guest.drivers[0].setup() };
+    let ring = SplitRing::new(guest.arena.map(), &setup, None).unwrap();
+    let call = Some(Call::new(eventfd.try_clone().unwrap()).unwrap());
+    world.ask(Order::StartRing { channel, index: 0, start: Box::new(RingStart { ring, call, kick: None }) });
+    world.breathe(1);
+    assert!(rustix::io::read(&eventfd, &mut [0; 8]).is_ok(), "the guest sleeps for ever");
 }
 
 /// I2, across a crash: what a sidecore that is gone had taken is done again by the next, from the in-flight region.
