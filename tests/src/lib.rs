@@ -1,7 +1,8 @@
 //! Whole-program tests of vfiomux, and the harness that they stand on.
 //!
 //! Nothing here is linked into the daemon, and nothing here links the daemon: the programs under test are run as a user would run
-//! them, and are judged by what an independent front-end, a real VMM or a real kernel sees of them.
+//! them, and are judged by what an independent front-end, a real VMM or a real kernel sees of them. Only the seeded world takes the
+//! data path's crates themselves, to run them without a thread or a clock.
 //!
 //! ```text
 //!   vmm.rs                     QEMU ── vhost-user socket ── vfiomuxd            vm, qmp, daemon
@@ -10,6 +11,7 @@
 //!   conformance.rs, quiet.rs   verifying load ── socket ── vfiomuxd             check, daemon
 //!   frontend.rs, hostile.rs    hand-written rings ── socket ── vfiomuxd         frontend, daemon
 //!   refusals.rs                operator ── vfiomuxctl ── vfiomuxd               daemon
+//!   world.rs                   guests ── sidecore ── driver ── device           world
 //! ```
 //!
 //! - [`lab`] finds what `tests/lab/setup.sh` made ready (QEMU, a Debian kernel, busybox), or skips the test so that nobody can
@@ -23,6 +25,7 @@
 //! - [`check`] drives a vhost-user-blk socket through the crate `virtio-driver`, which shares no code with ours, and holds every
 //!   byte that comes back against an oracle. `vfiomux-check` is the same as a program, for the inside of a guest.
 //! - [`frontend`] is a second front-end, on the crate `vhost`, whose rings are written by hand, so that they can be wrong.
+//! - [`world`] is guests, back-end and simulated device in one thread, where all that happens follows from a seed.
 //!
 //! A harness fails by panicking with all that it knows: it is only ever run by a test.
 
@@ -38,3 +41,4 @@ mod modules;
 pub mod qmp;
 pub mod vfio;
 pub mod vm;
+pub mod world;

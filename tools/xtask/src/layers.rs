@@ -43,10 +43,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vfiomux-frontend", &["vfiomux-guest", "vfiomux-spec"]),
     ("vfiomux-demo", &["vfiomux-daemon", "vfiomux-rpc", "vfiomux-guest", "vfiomux-spec", "vfiomux-frontend"]),
     ("xtask", &[]),
-    // The programs that try a crate on a real kernel are among the tests.
+    // The programs that try a crate on a real kernel are among the tests, and so is the seeded world.
     (
         "vfiomux-tests",
-        &["vfiomux-rpc", "vfiomux-guest", "vfiomux-spec", "vfiomux-hw", "vfiomux-block", "vfiomux-nvme"],
+        &[
+            "vfiomux-rpc",
+            "vfiomux-guest",
+            "vfiomux-spec",
+            "vfiomux-hw",
+            "vfiomux-block",
+            "vfiomux-nvme",
+            "vfiomux-channel",
+            "vfiomux-sidecore",
+            "vfiomux-sim",
+        ],
     ),
 ];
 

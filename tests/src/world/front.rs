@@ -1,0 +1,577 @@
+//! One ring as a guest works it: requests of every shape, and what must come back of them.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::{EventfdFlags, eventfd};
+use vfiomux_guest::Call;
+use vfiomux_guest::driver::{Buffer, DriverRing};
+use vfiomux_guest::ring::RingSetup;
+use vfiomux_spec::virtio::blk::{RANGE_F_UNMAP, RangeSegment, RequestHeader, RequestType};
+use vfiomux_spec::virtio::blk::{STATUS_IOERR, STATUS_OK, STATUS_UNSUPP};
+use vfiomux_spec::virtio::features::{RING_EVENT_IDX, RING_INDIRECT_DESC, VERSION_1};
+use zerocopy::IntoBytes;
+
+use super::oracle::{Oracle, Writing, ZEROES};
+use super::random::Random;
+use super::vm::{PAGE_BYTES, Run, Sticks, Vm};
+
+/// Most entries of a ring.
+pub(super) const RING_MAX: u16 = 32;
+/// Bytes of the place that a request has in the base: header, status, ranges, indirect table.
+const PLACE_BYTES: u64 = 1024;
+const STATUS_OFFSET: u64 = 32;
+const RANGES_OFFSET: u64 = 64;
+const TABLE_OFFSET: u64 = 256;
+/// Descriptors that a table has room for.
+const TABLE_MAX: usize = 48;
+/// Bytes of the base that a ring takes up.
+pub(super) const FRONT_BYTES: u64 = 4096 + RING_MAX as u64 * PLACE_BYTES;
+/// Most data in a request.
+const DATA_BYTES_MAX: u64 = 96 << 10;
+/// What the memory around a request's buffers holds, and the buffers of a read before they are written.
+const FILLER: u8 = 0x5a;
+/// What the status is before the device writes it: no status that there is.
+const UNWRITTEN: u8 = 0xff;
+
+/// What a guest knows of its disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Geometry {
+    pub(super) block_bytes: u64,
+    /// Blocks that it may use now: fewer than there are while the disk is about to shrink.
+    pub(super) blocks: usize,
+    /// Sticks that it may use now.
+    pub(super) sticks: Sticks,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+    Flush,
+    Discard,
+    WriteZeroes,
+    GetId,
+    /// Outside the disk, or half a block: to be refused.
+    Misfit,
+    /// A type that there is not: to be answered as unsupported.
+    Unknown,
+}
+
+/// A request with the device.
+#[derive(Debug)]
+struct Request {
+    kind: Kind,
+    place: u16,
+    run: Option<Run>,
+    /// The data's buffers, in order.
+    buffers: Vec<Buffer>,
+    status_addr: u64,
+    reading: Option<u64>,
+    writings: Vec<Writing>,
+    /// The disk may have lost its blocks under way.
+    may_fail: bool,
+}
+
+/// What a guest found when it looked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reaped {
+    pub(super) returned: u64,
+    pub(super) failed: u64,
+}
+
+/// A ring, driver side.
+pub(super) struct Front {
+    addr: u64,
+    size: u16,
+    features: u64,
+    ring: DriverRing,
+    free: Vec<u16>,
+    /// By head.
+    requests: Vec<Option<Request>>,
+    /// Since the driver was started.
+    returned: u64,
+    call: OwnedFd,
+    /// It sleeps until it is called; else it polls.
+    sleeps: bool,
+    /// Where the ring was stopped.
+    pub(super) base: u16,
+}
+
+impl Front {
+    /// A driver that has just started, on memory that an earlier one may have used.
+    pub(super) fn new(vm: &Vm, addr: u64, random: &mut Random) -> Result<Self, String> {
+        let size = random.pick(&[8, 16, RING_MAX]);
+        let mut features = VERSION_1;
+        if random.chance(60) {
+            features |= RING_EVENT_IDX;
+        }
+        if random.chance(70) {
+            features |= RING_INDIRECT_DESC;
+        }
+        vm.write(addr, &[0; FRONT_BYTES as usize]);
+        let ring = DriverRing::new(&vm.base, addr, size, features).map_err(|error| error.to_string())?;
+        let call =
+            eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map_err(|error| error.to_string())?;
+        let mut front = Self {
+            addr,
+            size,
+            features,
+            ring,
+            free: (0..RING_MAX).rev().collect(),
+            requests: (0..size).map(|_| None).collect(),
+            returned: 0,
+            call,
+            sleeps: random.chance(50),
+            base: 0,
+        };
+        if front.sleeps {
+            let _ = front.ring.arm();
+        } else {
+            front.ring.disarm();
+        }
+        Ok(front)
+    }
+
+    /// The same guest with another driver. What is outstanding is forgotten.
+    pub(super) fn restart(
+        &mut self,
+        vm: &mut Vm,
+        oracle: &mut Oracle,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        self.forget(vm, oracle);
+        *self = Self::new(vm, self.addr, random)?;
+        Ok(())
+    }
+
+    /// Gives up all that is outstanding: nobody will return it, and nobody knows whether it was carried out.
+    pub(super) fn forget(&mut self, vm: &mut Vm, oracle: &mut Oracle) {
+        for request in self.requests.iter_mut().filter_map(Option::take) {
+            for writing in &request.writings {
+                oracle.end_write(writing, false);
+            }
+            if let Some(name) = request.reading {
+                let _ = oracle.end_read(name, None, 1);
+            }
+            if let Some(run) = request.run {
+                vm.give_back(run);
+            }
+            self.free.push(request.place);
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let has = |bit: u64, name| if self.features & bit != 0 { name } else { "" };
+        let (event, indirect) = (has(RING_EVENT_IDX, " event-idx"), has(RING_INDIRECT_DESC, " indirect"));
+        format!("{} entries{event}{indirect}{}", self.size, if self.sleeps { " sleeps" } else { "" })
+    }
+
+    /// What a front-end tells the back-end.
+    pub(super) fn setup(&self) -> RingSetup {
+        RingSetup { base: self.base, ..self.ring.setup() }
+    }
+
+    pub(super) fn call(&self) -> Result<Call, String> {
+        let fd = self.call.try_clone().map_err(|error| error.to_string())?;
+        Call::new(fd).map_err(|error| error.to_string())
+    }
+
+    /// The call was never made: who was to make it died first.
+    pub(super) fn swallow_call(&self) {
+        let _ = rustix::io::read(&self.call, &mut [0; 8]);
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.requests.iter().flatten().count()
+    }
+
+    /// Whether a request names memory of a stick.
+    pub(super) fn names(&self, stick: usize) -> bool {
+        let names = |request: &Request| request.run.is_some_and(|run| run.sticks() & 1 << stick != 0);
+        self.requests.iter().flatten().any(names)
+    }
+
+    /// The disk is about to change under what is outstanding.
+    pub(super) fn tolerate_failures(&mut self) {
+        for request in self.requests.iter_mut().flatten() {
+            request.may_fail = true;
+        }
+    }
+
+    /// Chains returned since the driver started, as a ring counts them.
+    pub(super) fn returned(&self) -> u16 {
+        self.returned as u16
+    }
+
+    /// Submits one request of a random kind. Gives how it reads, or `None` when there was no room for it.
+    pub(super) fn submit(
+        &mut self,
+        vm: &mut Vm,
+        oracle: &mut Oracle,
+        geometry: &Geometry,
+        random: &mut Random,
+    ) -> Option<String> {
+        let place = *self.free.last()?;
+        let kind = match random.below(100) {
+            0..40 => Kind::Read,
+            40..76 => Kind::Write,
+            76..84 => Kind::Flush,
+            84..88 => Kind::Discard,
+            88..94 => Kind::WriteZeroes,
+            94..96 => Kind::GetId,
+            96..99 => Kind::Misfit,
+            _ => Kind::Unknown,
+        };
+        let mut draft = Draft::new(self.addr + 4096 + u64::from(place) * PLACE_BYTES);
+        let mut request = Request {
+            kind,
+            place,
+            run: None,
+            buffers: Vec::new(),
+            status_addr: draft.place_addr + STATUS_OFFSET,
+            reading: None,
+            writings: Vec::new(),
+            may_fail: false,
+        };
+        let (first, count) = blocks(geometry, random);
+        let bytes = count as u64 * geometry.block_bytes;
+        let per_block = geometry.block_bytes / 512;
+        let mut header_in_run = false;
+        match kind {
+            Kind::Read | Kind::Write => {
+                let request_type = if kind == Kind::Read { RequestType::In } else { RequestType::Out };
+                draft.header(request_type as u32, first as u64 * per_block);
+                let run = vm.take((bytes / PAGE_BYTES) as usize + 3, geometry.sticks, random)?;
+                vm.write(run.addr(), &vec![FILLER; run.bytes() as usize]);
+                request.run = Some(run);
+                header_in_run = kind == Kind::Write && random.chance(5);
+                let lead = if header_in_run { 16 } else { 0 };
+                let room = TABLE_MAX.min(usize::from(self.size)) - 4;
+                request.buffers = cut(run.addr() + lead, bytes, kind == Kind::Read, room, random);
+                if kind == Kind::Read && random.chance(5) {
+                    // The status byte follows the data in one buffer.
+                    let last = request.buffers.last()?;
+                    request.status_addr = last.guest_addr + u64::from(last.len);
+                }
+            }
+            Kind::Flush => draft.header(RequestType::Flush as u32, 0),
+            Kind::Unknown => draft.header(random.within(100, 200) as u32, 0),
+            Kind::GetId => {
+                draft.header(RequestType::GetId as u32, 0);
+                let guest_addr = draft.place_addr + RANGES_OFFSET;
+                request.buffers.push(Buffer { guest_addr, len: 20, writable: true });
+            }
+            Kind::Discard | Kind::WriteZeroes => {
+                let discard = kind == Kind::Discard;
+                draft.header(if discard { RequestType::Discard } else { RequestType::WriteZeroes } as u32, 0);
+                let flags = if !discard && random.chance(50) { RANGE_F_UNMAP } else { 0 };
+                let mut list = Vec::new();
+                for _ in 0..random.within(1, 4) {
+                    let (first, count) = blocks(geometry, random);
+                    let range = RangeSegment {
+                        sector: (first as u64 * per_block).into(),
+                        num_sectors: (count as u32 * per_block as u32).into(),
+                        flags: flags.into(),
+                    };
+                    list.extend_from_slice(range.as_bytes());
+                    request.writings.push(oracle.begin_write(first, count, ZEROES));
+                }
+                let guest_addr = draft.place_addr + RANGES_OFFSET;
+                vm.write(guest_addr, &list);
+                request.buffers.push(Buffer { guest_addr, len: list.len() as u32, writable: false });
+            }
+            Kind::Misfit => {
+                let blocks = oracle.blocks() as u64;
+                let (sector, len, write) = match random.below(4) {
+                    // Beyond what the disk can ever grow to.
+                    0 => ((blocks + 100_000) * per_block, 512 * per_block, random.chance(50)),
+                    1 => (u64::MAX - random.below(9), 512 * per_block, random.chance(50)),
+                    // Across the end; a read, since by the time it is looked at the disk may have grown.
+                    2 => ((blocks - 1) * per_block, 1024 * per_block, false),
+                    _ => (0, 100, random.chance(50)),
+                };
+                draft.header(if write { RequestType::Out } else { RequestType::In } as u32, sector);
+                let run = vm.take(3, geometry.sticks, random)?;
+                request.run = Some(run);
+                request.buffers.push(Buffer { guest_addr: run.addr(), len: len as u32, writable: !write });
+            }
+        }
+        let chain = draft.chain(vm, &request, header_in_run, random);
+        if kind == Kind::Write {
+            let version = oracle.new_version();
+            let mut data = vec![0; bytes as usize];
+            for (at, block) in (first..).zip(data.chunks_exact_mut(geometry.block_bytes as usize)) {
+                oracle.content(at, version).fill(block);
+            }
+            let mut done = 0;
+            for buffer in &request.buffers {
+                vm.write(buffer.guest_addr, &data[done..done + buffer.len as usize]);
+                done += buffer.len as usize;
+            }
+            request.writings.push(oracle.begin_write(first, count, version));
+        }
+        if kind == Kind::Read {
+            request.reading = Some(oracle.begin_read(first, count));
+        }
+        let indirect = random
+            .chance(70)
+            .then(|| self.ring.add_indirect(&vm.base, draft.place_addr + TABLE_OFFSET, &chain));
+        let Some(head) = indirect.flatten().or_else(|| self.ring.add(&chain)) else {
+            // No room on the ring: as if it had never been thought of.
+            request.writings.iter().for_each(|writing| oracle.end_write(writing, false));
+            if let Some(name) = request.reading {
+                let _ = oracle.end_read(name, None, 1);
+            }
+            if let Some(run) = request.run {
+                vm.give_back(run);
+            }
+            return None;
+        };
+        self.free.pop();
+        let line = format!("{kind:?} {first}+{count} in {} buffers, head {head}", chain.len());
+        self.requests[usize::from(head)] = Some(request);
+        Some(line)
+    }
+
+    /// Lets the device see what was submitted.
+    pub(super) fn publish(&mut self) {
+        let _ = self.ring.publish();
+    }
+
+    /// Takes what the device has returned, if the guest looks now at all, and holds it against what must be.
+    pub(super) fn reap(
+        &mut self,
+        vm: &mut Vm,
+        oracle: &mut Oracle,
+        geometry: &Geometry,
+        disturbed: bool,
+    ) -> Result<Reaped, String> {
+        if self.sleeps && rustix::io::read(&self.call, &mut [0; 8]).is_err() {
+            return Ok(Reaped::default());
+        }
+        self.reap_awake(vm, oracle, geometry, disturbed)
+    }
+
+    /// As [`Self::reap`], without waiting for a call.
+    pub(super) fn reap_awake(
+        &mut self,
+        vm: &mut Vm,
+        oracle: &mut Oracle,
+        geometry: &Geometry,
+        disturbed: bool,
+    ) -> Result<Reaped, String> {
+        let mut reaped = Reaped::default();
+        loop {
+            // I2: a chain that comes back twice, or that was never given out, is an error here.
+            while let Some(used) = self.ring.poll().map_err(|fault| format!("I2: {fault}"))? {
+                self.returned += 1;
+                reaped.returned += 1;
+                let request = self.requests.get_mut(usize::from(used.head)).and_then(Option::take);
+                let request = request.ok_or_else(|| format!("I2: head {} came back unasked", used.head))?;
+                let result = check(&request, used.len, vm, oracle, geometry, disturbed);
+                if let Some(run) = request.run {
+                    vm.give_back(run);
+                }
+                self.free.push(request.place);
+                let failed = result.map_err(|wrong| format!("head {}: {wrong}", used.head))?;
+                reaped.failed += u64::from(failed);
+            }
+            if !self.sleeps || !self.ring.arm() {
+                return Ok(reaped);
+            }
+        }
+    }
+
+    /// The guest turns hostile: makes something available that breaks the rules. Gives what.
+    pub(super) fn misbehave(&mut self, vm: &Vm, random: &mut Random) -> Option<&'static str> {
+        let outside = Buffer { guest_addr: vm.beyond(), len: 512, writable: true };
+        let inside = Buffer { guest_addr: self.addr + 4096, len: 16, writable: false };
+        let what = match random.below(4) {
+            0 => {
+                self.ring.add(&[inside, outside])?;
+                "a buffer outside its memory"
+            }
+            1 => {
+                self.ring.add(&[inside, Buffer { guest_addr: u64::MAX - 100, len: 512, ..outside }])?;
+                "a buffer whose end wraps"
+            }
+            2 => {
+                // Its index runs ahead by more than the ring has entries.
+                let avail_index = self.addr + u64::from(self.size) * 16 + 2;
+                let ahead = self.returned.wrapping_add(self.outstanding() as u64) as u16 + self.size + 3;
+                vm.write(avail_index, &ahead.to_le_bytes());
+                return Some("an available index out of range");
+            }
+            _ => {
+                self.ring.add(&[Buffer { writable: true, ..inside }, inside])?;
+                "a readable buffer behind a writable one"
+            }
+        };
+        self.publish();
+        Some(what)
+    }
+}
+
+/// A request on its way into the ring.
+struct Draft {
+    place_addr: u64,
+    header: RequestHeader,
+}
+
+impl Draft {
+    fn new(place_addr: u64) -> Self {
+        Self { place_addr, header: RequestHeader::default() }
+    }
+
+    fn header(&mut self, request_type: u32, sector: u64) {
+        self.header =
+            RequestHeader { request_type: request_type.into(), reserved: 0.into(), sector: sector.into() };
+    }
+
+    /// Lays header and status, and gives the whole chain. Any layout is allowed (virtio 1.3 2.7.4): the header may be cut, or share
+    /// its buffer with the data.
+    fn chain(&self, vm: &Vm, request: &Request, header_in_run: bool, random: &mut Random) -> Vec<Buffer> {
+        let mut data = request.buffers.clone();
+        let mut chain = Vec::new();
+        let readable = |guest_addr, len| Buffer { guest_addr, len, writable: false };
+        match data.first_mut() {
+            Some(first) if header_in_run => {
+                first.guest_addr -= 16;
+                first.len += 16;
+                vm.write(first.guest_addr, self.header.as_bytes());
+            }
+            _ => {
+                vm.write(self.place_addr, self.header.as_bytes());
+                if random.chance(10) {
+                    let cut = random.within(1, 15) as u32;
+                    chain.push(readable(self.place_addr, cut));
+                    chain.push(readable(self.place_addr + u64::from(cut), 16 - cut));
+                } else {
+                    chain.push(readable(self.place_addr, 16));
+                }
+            }
+        }
+        chain.append(&mut data);
+        vm.write(request.status_addr, &[UNWRITTEN]);
+        match chain.last_mut() {
+            Some(last) if last.writable && last.guest_addr + u64::from(last.len) == request.status_addr => {
+                last.len += 1;
+            }
+            _ => chain.push(Buffer { guest_addr: request.status_addr, len: 1, writable: true }),
+        }
+        chain
+    }
+}
+
+/// A run of blocks inside the disk: short ones more often, and often where others are.
+fn blocks(geometry: &Geometry, random: &mut Random) -> (usize, usize) {
+    let within = geometry.blocks as u64;
+    let hot = if random.chance(40) { within.min(24) } else { within };
+    let first = random.below(hot);
+    let most = (DATA_BYTES_MAX / geometry.block_bytes).min(within - first);
+    let most = if random.chance(70) { most.min(8) } else { most };
+    (first as usize, random.within(1, most.max(1)) as usize)
+}
+
+/// Cuts `bytes` bytes into buffers, at most `pieces_max` of them, from `addr` on, within two pages more than they need.
+fn cut(addr: u64, bytes: u64, writable: bool, pieces_max: usize, random: &mut Random) -> Vec<Buffer> {
+    // In one piece, in pages, in sectors, at any byte.
+    let (grain, slack_max) = random.pick(&[(bytes, 0), (PAGE_BYTES, 0), (512, 4), (1, 4), (1, 16)]);
+    let pieces_max = (pieces_max as u64).min(random.within(1, 12)).max(1);
+    let mut slack = if grain == PAGE_BYTES { 0 } else { PAGE_BYTES };
+    let mut at = addr;
+    if grain != PAGE_BYTES && random.chance(50) {
+        let lead = random.below(PAGE_BYTES) / random.pick(&[1, 4, 512]) * random.pick(&[1, 4, 512]);
+        let lead = lead.min(slack);
+        at += lead;
+        slack -= lead;
+    }
+    let (mut left, mut buffers) = (bytes, Vec::new());
+    while left > 0 {
+        let last = buffers.len() as u64 + 1 >= pieces_max;
+        let piece = if last { left } else { random.within(1, left).next_multiple_of(grain).min(left) };
+        buffers.push(Buffer { guest_addr: at, len: piece as u32, writable });
+        left -= piece;
+        let gap = random.below(slack_max + 1).min(slack);
+        slack -= gap;
+        at += piece + gap;
+    }
+    buffers
+}
+
+/// Holds a returned request against what must be. Gives whether it failed.
+fn check(
+    request: &Request,
+    len: u32,
+    vm: &Vm,
+    oracle: &mut Oracle,
+    geometry: &Geometry,
+    disturbed: bool,
+) -> Result<bool, String> {
+    let mut status = [0];
+    vm.read(request.status_addr, &mut status);
+    let [status] = status;
+    let done = status == STATUS_OK;
+    for writing in &request.writings {
+        // What a discarded block reads as is up to the device.
+        oracle.end_write(writing, done && request.kind != Kind::Discard);
+    }
+    let kind = request.kind;
+    let expected = match kind {
+        Kind::Misfit => status == STATUS_IOERR || done && request.may_fail,
+        Kind::Unknown => status == STATUS_UNSUPP || status == STATUS_IOERR && disturbed,
+        _ => done || status == STATUS_IOERR && (disturbed || request.may_fail),
+    };
+    if !expected {
+        return Err(format!("a request, {kind:?}, came back with status {status}"));
+    }
+    let data_bytes: u32 = request.buffers.iter().map(|buffer| buffer.len).sum();
+    match kind {
+        Kind::Read if done && len != data_bytes + 1 => {
+            return Err(format!("a read of {data_bytes} bytes says that {len} were written"));
+        }
+        Kind::GetId if done && len != 21 => return Err(format!("an identity of {len} bytes")),
+        _ => {}
+    }
+    if kind == Kind::Read {
+        let mut found = Vec::with_capacity(data_bytes as usize);
+        for buffer in &request.buffers {
+            let mut part = vec![0; buffer.len as usize];
+            vm.read(buffer.guest_addr, &mut part);
+            found.extend_from_slice(&part);
+        }
+        if let Some(name) = request.reading {
+            oracle.end_read(name, done.then_some(&found), geometry.block_bytes as usize)?;
+        }
+    }
+    if matches!(kind, Kind::Read | Kind::Write)
+        && let Some(run) = request.run
+    {
+        check_surroundings(request, run, vm)?;
+    }
+    Ok(!done)
+}
+
+/// C1, within the guest's own memory: nothing was written beside the buffers.
+fn check_surroundings(request: &Request, run: Run, vm: &Vm) -> Result<(), String> {
+    let mut bytes = vec![0; run.bytes() as usize];
+    vm.read(run.addr(), &mut bytes);
+    let first = request.buffers.first().map_or(run.addr(), |buffer| buffer.guest_addr);
+    for buffer in &request.buffers {
+        let at = (buffer.guest_addr - run.addr()) as usize;
+        bytes[at..at + buffer.len as usize].fill(FILLER);
+    }
+    if (run.addr()..run.addr() + run.bytes()).contains(&request.status_addr) {
+        bytes[(request.status_addr - run.addr()) as usize] = FILLER;
+    }
+    // A header that shares the data's buffer lies right before it.
+    let header = (first - run.addr()) as usize;
+    let header = if request.kind == Kind::Write { header.saturating_sub(16)..header } else { 0..0 };
+    match bytes.iter().enumerate().position(|(at, &byte)| byte != FILLER && !header.contains(&at)) {
+        Some(at) => {
+            Err(format!("C1: {:?} wrote beside its buffers, at {:#x}", request.kind, run.addr() + at as u64))
+        }
+        None => Ok(()),
+    }
+}
