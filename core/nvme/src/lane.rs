@@ -1,6 +1,6 @@
 //! A lane: one I/O submission queue, the slots of its commands, and a list area for each slot.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use vfiomux_block::{Command, Completion, LaneId, Operation, Segment, Status, SubmitError, Tag};
 use vfiomux_hw::{Bar, DmaDomain, HwError, Iova};
@@ -39,6 +39,8 @@ pub struct Lane {
     pub(crate) born: u64,
     id: LaneId,
     queue: QueueId,
+    /// Lives as long as the lane does, for the control side to know.
+    alive: Arc<()>,
 }
 
 /// What a lane is made to.
@@ -75,6 +77,7 @@ impl Lane {
             born: 0,
             id: shape.id,
             queue: shape.queue,
+            alive: Arc::new(()),
         })
     }
 
@@ -94,6 +97,11 @@ impl Lane {
     #[must_use]
     pub fn depth(&self) -> u16 {
         self.slots.len()
+    }
+
+    /// Upgrades as long as the lane has not been dropped.
+    pub(crate) fn watch(&self) -> Weak<()> {
+        Arc::downgrade(&self.alive)
     }
 
     pub(crate) fn iova(&self) -> Iova {

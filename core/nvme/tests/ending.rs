@@ -8,7 +8,7 @@ use std::time::Duration;
 use support::{Rig, flush, poll, read, spec};
 use vfiomux_block::{BlockQueue, LaneId, Status, Tag};
 use vfiomux_nvme::{Ended, EndingDeadlines, Event, NvmeError, Queue, State};
-use vfiomux_sim::{Action, Fault, Match, QueueMatch};
+use vfiomux_sim::{Action, DeviceSpec, Fault, Match, QueueMatch};
 use vfiomux_spec::nvme::log::CriticalWarning;
 use vfiomux_spec::nvme::{self, AdminOpcode};
 
@@ -62,6 +62,25 @@ fn commands_that_hang_are_aborted() {
     assert_eq!((ended.unwrap(), statuses), (Ended::Aborted, vec![Status::Aborted; 3]));
     rig.sim.clear_faults();
     assert_eq!(rig.command(&mut queue, lane, &flush(), &[]), Status::Success);
+}
+
+/// D2: who still has a deleted lane may ring its doorbell, which must not be another lane's by then.
+#[test]
+fn a_deleted_lane_keeps_its_number_until_it_is_dropped() {
+    let mut rig = Rig::new(DeviceSpec { queues: 1, ..spec() });
+    let (mut queue, lane) = rig.queue(8);
+    rig.controller.delete_lane(lane).unwrap();
+    queue.submit(lane, Tag(0), &flush(), &[]).unwrap();
+    let refused = rig.controller.create_lane(queue.id(), 8);
+    assert!(matches!(refused, Err(NvmeError::NoQueues { .. })), "{refused:?}");
+    assert_eq!(rig.controller.lanes_free(), 0);
+    queue.ring();
+    queue.abandon(lane, &mut |_| {});
+    drop(queue.detach(lane));
+    assert_eq!(rig.controller.lanes_free(), 1);
+    let lane = rig.lane(&mut queue, 8);
+    assert_eq!(rig.command(&mut queue, lane, &flush(), &[]), Status::Success);
+    rig.assert_clean();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Making and deleting I/O queues.
 
 use std::collections::BTreeMap;
+use std::sync::Weak;
 use std::time::Duration;
 
 use vfiomux_block::LaneId;
@@ -38,6 +39,8 @@ pub(super) struct QueueTable {
     pub(super) queues_max: u16,
     queues: BTreeMap<u16, (u16, Option<u16>)>,
     lanes: BTreeMap<u16, (QueueId, u16)>,
+    /// Lanes that were made in this life, and may still be with a sidecore when their queue was deleted long ago.
+    made: BTreeMap<u16, Weak<()>>,
     /// Numbers and generations go round, so that a late completion of a deleted queue does not fit its successor.
     last_queue: u16,
     last_lane: u16,
@@ -47,6 +50,8 @@ pub(super) struct QueueTable {
 impl QueueTable {
     /// Forgets all queues: they ended with the controller's life.
     pub(super) fn take(&mut self) -> Vec<LostQueue> {
+        // A lane of an earlier life rings no doorbell any more.
+        self.made.clear();
         let lanes = std::mem::take(&mut self.lanes);
         let lost = |(id, (depth, vector))| LostQueue {
             id: QueueId(id),
@@ -59,6 +64,11 @@ impl QueueTable {
                 .collect(),
         };
         std::mem::take(&mut self.queues).into_iter().map(lost).collect()
+    }
+
+    /// Whether no new lane may go by a number: the controller has the queue, or somebody the lane, whose doorbell is the same.
+    fn is_lane_taken(&self, number: u16) -> bool {
+        self.lanes.contains_key(&number) || self.made.get(&number).is_some_and(|lane| lane.strong_count() > 0)
     }
 }
 
@@ -95,13 +105,14 @@ impl Controller {
 
     /// Makes a lane whose commands complete on `queue`, for `depth` commands in flight, as far as the controller allows.
     ///
-    /// [`NvmeError::NoQueues`] when all granted submission queues are in use: then channels share one.
+    /// [`NvmeError::NoQueues`] when all granted submission queues are in use: then channels share one. A lane that was deleted
+    /// is in use until it is dropped: whoever has it may still ring its doorbell.
     pub fn create_lane(&mut self, queue: QueueId, depth: u16) -> Result<Lane, NvmeError> {
         let table = &self.queues;
         if !table.queues.contains_key(&queue.0) {
             return Err(self.no_such("completion", queue.0));
         }
-        let id = next_number(table.last_lane, table.lanes_max, |id| table.lanes.contains_key(&id))
+        let id = next_number(table.last_lane, table.lanes_max, |id| table.is_lane_taken(id))
             .ok_or_else(|| self.no_queues("submission", table.lanes_max))?;
         let depth = depth.clamp(1, SLOTS_MAX);
         let entries = self.entries_for(u32::from(depth));
@@ -126,6 +137,7 @@ impl Controller {
         self.queues.last_lane = id;
         self.queues.generation = shape.generation.wrapping_add(1);
         self.queues.lanes.insert(id, (queue, depth));
+        self.queues.made.insert(id, lane.watch());
         Ok(lane)
     }
 
@@ -192,8 +204,8 @@ impl Controller {
     /// How many more lanes can be made.
     #[must_use]
     pub fn lanes_free(&self) -> u16 {
-        let used = u16::try_from(self.queues.lanes.len()).unwrap_or(u16::MAX);
-        self.queues.lanes_max.saturating_sub(used)
+        let free = (1..=self.queues.lanes_max).filter(|&number| !self.queues.is_lane_taken(number)).count();
+        u16::try_from(free).unwrap_or(u16::MAX)
     }
 
     /// How many more queues can be made.
