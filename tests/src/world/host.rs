@@ -20,6 +20,8 @@ pub(super) const DEVICE: DeviceSlot = DeviceSlot(0);
 pub(super) enum Purpose {
     /// A step of a channel's task.
     Channel(usize, What),
+    /// A lane is taken out, for another to take its place.
+    LaneGone(LaneId),
     /// A lane in place of another.
     Lane { old: LaneId },
     /// The device is taken out of the sidecore.
@@ -133,18 +135,22 @@ impl Host {
         Ok(())
     }
 
-    /// Deletes a lane at the device, the barrier, then ends its commands and makes another in its place.
-    pub(super) fn replace_lane(&mut self, old: LaneId, skip_barrier: bool) -> Result<(), String> {
-        let text = |error: vfiomux_nvme::NvmeError| error.to_string();
+    /// Deletes a lane at the device, the barrier, then ends its commands and takes it from the sidecore.
+    pub(super) fn delete_lane(&mut self, lane: LaneId, skip_barrier: bool) -> Result<(), String> {
         if !skip_barrier {
-            self.controller.delete_lane(old).map_err(text)?;
+            self.controller.delete_lane(lane).map_err(|error| error.to_string())?;
         }
-        let lane = self.controller.create_lane(self.queue, self.setup.lane_depth).map_err(text)?;
-        self.lanes.retain(|&lane| lane != old);
+        self.lanes.retain(|&kept| kept != lane);
+        self.send(Order::Abandon { device: DEVICE, lane }, Purpose::Aside);
+        self.send(Order::DetachLane { device: DEVICE, lane }, Purpose::LaneGone(lane));
+        Ok(())
+    }
+
+    /// Makes a lane in place of one that the sidecore no longer has: only now, since the old one's doorbell may be the new one's.
+    pub(super) fn make_lane(&mut self, old: LaneId) -> Result<(), String> {
+        let lane = self.controller.create_lane(self.queue, self.setup.lane_depth);
+        let lane = lane.map_err(|error| error.to_string())?;
         self.lanes.push(lane.id());
-        self.send(Order::Abandon { device: DEVICE, lane: old }, Purpose::Aside);
-        // Before the new one comes: where the controller has few queues, it goes by the same number.
-        self.send(Order::DetachLane { device: DEVICE, lane: old }, Purpose::Aside);
         self.send(Order::AttachLane { device: DEVICE, lane }, Purpose::Lane { old });
         Ok(())
     }

@@ -10,6 +10,7 @@ use vfiomux_nvme::Queue;
 use vfiomux_sidecore::{Answer, Order, Refusal, Report};
 
 use super::channel::{Channel, Task};
+use super::front::Front;
 use super::host::{DEVICE, News, Purpose, What, unmap, unused};
 use super::oracle::Oracle;
 use super::vm::{STICKS, Sticks};
@@ -54,9 +55,6 @@ impl World {
             }
         }
         channel.coming = cells;
-        if let Some(host) = &self.host {
-            channel.lane = self.random.pick(&host.lanes);
-        }
     }
 
     /// Goes on with what is under way with a channel.
@@ -80,6 +78,8 @@ impl World {
                     }
                 }
                 Task::Doom if !self.channels[at].quarantined => return Ok(()),
+                // The only lane is being replaced.
+                Task::Scrub | Task::Add if self.host().lanes.is_empty() => return Ok(()),
                 Task::Scrub if !self.channels[at].scrubs.is_empty() => return self.scrub_next(at),
                 _ => {}
             }
@@ -151,9 +151,14 @@ impl World {
         self.host().send(order, Purpose::Channel(at, what));
     }
 
+    fn any_lane(&mut self) -> LaneId {
+        let lanes = self.host().lanes.clone();
+        self.random.pick(&lanes)
+    }
+
     fn scrub_next(&mut self, at: usize) -> Result<(), String> {
         let Some(&(lba, blocks)) = self.channels[at].scrubs.front() else { return Ok(()) };
-        let lane = self.channels[at].lane;
+        let lane = self.any_lane();
         let limits = self.host().limits()?;
         let data_bytes = blocks as u32 * limits.block_bytes;
         let zeroes = blocks <= u64::from(limits.write_zeroes_blocks_max) && self.random.chance(50);
@@ -182,8 +187,7 @@ impl World {
         self.last_incarnation += 1;
         let incarnation = self.last_incarnation;
         let limits = self.host().limits()?;
-        let lanes = self.host().lanes.clone();
-        let lane = self.random.pick(&lanes);
+        let lane = self.any_lane();
         let channel = &mut self.channels[at];
         if channel.cells.is_empty() {
             channel.cells = std::mem::take(&mut channel.coming);
@@ -284,7 +288,8 @@ impl World {
     fn resize(&mut self, at: usize, cells: Vec<usize>) -> Result<(), String> {
         let limits = self.host().limits()?;
         let channel = &mut self.channels[at];
-        channel.fronts.iter_mut().for_each(super::front::Front::tolerate_failures);
+        // Again when it is done: what was submitted meanwhile may find the disk as it was, or as it will be.
+        channel.fronts.iter_mut().for_each(Front::tolerate_failures);
         let extents =
             ExtentMap::new(&self.disk.extents(&cells), &limits).map_err(|error| error.to_string())?;
         channel.resizing = cells;
@@ -314,6 +319,7 @@ impl World {
                     }
                     self.answered(at, what, answer)?;
                 }
+                News::Answer(Purpose::LaneGone(old), answer) => self.lane_gone(old, answer)?,
                 News::Answer(Purpose::Lane { old }, answer) => self.lane_attached(old, answer)?,
                 News::Answer(Purpose::Device, answer) => self.device_removed(answer)?,
                 News::Answer(Purpose::Aside, _) => {}
@@ -360,6 +366,7 @@ impl World {
                 channel.coming.clear();
                 channel.blocks = channel.cells.len() * self.disk.cell_blocks() as usize;
                 channel.oracle.resize(channel.blocks);
+                channel.fronts.iter_mut().for_each(Front::tolerate_failures);
                 self.disk.give_back(&gone)?;
                 self.summary.resizes += 1;
             }
@@ -381,7 +388,9 @@ impl World {
                 if status == Status::Success {
                     self.channels[at].scrubs.pop_front();
                     self.channels[at].escalation = 0;
-                } else if !self.calamities.disturbed {
+                } else if !self.calamities.disturbed
+                    && !matches!(status, Status::Aborted | Status::QueueDeleted)
+                {
                     return Err(format!("a scrub ended with {status:?}"));
                 }
             }
@@ -442,6 +451,18 @@ impl World {
             _ => self.reset.is_some() || channel.hostile,
         };
         if expected { Ok(()) } else { Err(format!("channel {at}: {what:?} was refused: {why}")) }
+    }
+
+    /// A lane that was deleted was taken from the sidecore.
+    fn lane_gone(&mut self, old: LaneId, answer: Answer<Queue>) -> Result<(), String> {
+        drop(answer);
+        if self.reset.is_some() {
+            return Ok(());
+        }
+        match self.host().make_lane(old) {
+            Err(why) if self.calamities.disturbed => self.begin_reset(&why),
+            made => made,
+        }
     }
 
     /// A lane has taken the place of another: its channels go on there.
@@ -543,9 +564,7 @@ impl World {
             return Vec::new();
         }
         let grown: Vec<usize> = cells.iter().chain(&coming).copied().collect();
-        let lane = self.channels[at].lane;
         self.scrub(at, coming);
-        self.channels[at].lane = lane;
         // A request for blocks that the channel has lost must not find itself allowed again.
         let shrunk = std::mem::take(&mut self.channels[at].shrunk);
         let drain = shrunk.then_some(Task::Drain);
