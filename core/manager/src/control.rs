@@ -26,6 +26,8 @@ mod restore;
 mod rings;
 mod seat;
 mod service;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod view;
 mod warden;
@@ -175,6 +177,8 @@ pub struct Control {
     ready: bool,
     announce: Option<Announce>,
     ending: Option<Instant>,
+    /// The devices were halted for the end's sake.
+    forced: bool,
     ended: bool,
 }
 
@@ -245,6 +249,7 @@ impl Control {
             ready: false,
             announce: Some(announce),
             ending: None,
+            forced: false,
             ended: false,
         };
         let mut told = event(EventKind::Daemon, ObjectKind::Daemon, "vfiomuxd");
@@ -366,7 +371,15 @@ impl Control {
         for line in &mut self.lines {
             line.look(self.now_ns);
         }
-        if self.ending.is_some_and(|begun| begun.elapsed() > END_WITHIN) {
+        let ending_for = self.ending.map_or(Duration::ZERO, |begun| begun.elapsed());
+        if ending_for > END_WITHIN / 2 && !self.forced {
+            // Commands that do not end hold the end up.
+            self.forced = true;
+            for name in self.devices.keys().cloned().collect::<Vec<_>>() {
+                self.halt_device(&name, |_| {});
+            }
+        }
+        if ending_for > END_WITHIN {
             tracing::warn!("not everything could be ended in order in time");
             self.ended = true;
         }

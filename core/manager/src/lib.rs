@@ -9,4 +9,5 @@ pub mod extent;
 pub mod journal;
 pub mod label;
 pub mod lifecycle;
+mod seeded;
 pub mod signature;

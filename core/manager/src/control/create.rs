@@ -11,6 +11,7 @@ use crate::event::event;
 use crate::journal::{Record, Setting};
 use crate::label::LabelledChannel;
 use crate::lifecycle::{Admin, Oper, Step};
+use crate::seeded::{self, Bug};
 
 impl Control {
     /// `channel.create`.
@@ -134,7 +135,8 @@ impl Control {
             .and_then(|d| d.namespaces.get_mut(&namespace))
             .map(|seat| &mut seat.carving);
         let Some(Ok(carving)) = carving else { return Err(internal(&"the namespace is gone")) };
-        let before = change.dry_run.then(|| carving.pool.clone());
+        let keeps_nothing = change.dry_run || seeded::is(Bug::CheckThenAct);
+        let before = keeps_nothing.then(|| carving.pool.clone());
         let blocks = size_bytes.div_ceil(u64::from(block_bytes));
         let extents = carving.pool.take(blocks).map_err(|error| {
             RpcError::new(

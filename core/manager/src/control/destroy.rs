@@ -11,6 +11,7 @@ use crate::extent::Extent;
 use crate::journal::Record;
 use crate::label::Label;
 use crate::lifecycle::{Oper, Step};
+use crate::seeded::{self, Bug};
 
 impl Control {
     /// `channel.destroy`.
@@ -107,7 +108,9 @@ impl Control {
         let (owned, entry, dirty) = (id.to_owned(), id.to_owned(), extents.clone());
         let change = move |label: &mut Label| {
             label.channels.retain(|channel| channel.id != entry);
-            label.unscrubbed.extend(dirty);
+            if !seeded::is(Bug::ForgetUnscrubbed) {
+                label.unscrubbed.extend(dirty);
+            }
         };
         let finish = move |control: &mut Control, result: Result<(), String>| {
             let result = result.map_err(|why| {
@@ -185,6 +188,9 @@ impl Control {
         let Some(limits) = device.namespaces.get(&namespace).map(|seat| seat.limits) else {
             return next(self, Err("its namespace is gone".to_owned()));
         };
+        if seeded::is(Bug::SkipScrub) {
+            return next(self, Ok(()));
+        }
         let blocks = extent.blocks.min(PIECE_BYTES / u64::from(limits.block_bytes));
         let piece = Extent { start: extent.start, blocks };
         if blocks < extent.blocks {

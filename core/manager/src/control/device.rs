@@ -43,6 +43,8 @@ pub(crate) struct Device {
     format_if_blank: bool,
     /// An operation on the device is under way.
     pub(crate) operation: Option<&'static str>,
+    /// Its queues are being taken from the sidecores, for good.
+    closing: bool,
     /// Ends what its thread waits for.
     pub(crate) interrupt: Interrupt,
     /// Channels that are being given a place, and who waits for there to be none.
@@ -174,6 +176,7 @@ impl Control {
             skipped: BTreeMap::new(),
             format_if_blank,
             operation: Some("being claimed"),
+            closing: false,
             interrupt,
             seating: 0,
             after_seating: Vec::new(),
@@ -402,8 +405,11 @@ impl Control {
         answer_to: Sender<Option<DeviceAnswer>>,
     ) {
         // A warden that no longer listens has given the command up.
-        let Some((device, (&line, seat))) =
-            self.devices.get(name).and_then(|device| Some((device, device.queues.first_key_value()?)))
+        let Some((device, (&line, seat))) = self
+            .devices
+            .get(name)
+            .filter(|d| !d.closing)
+            .and_then(|d| Some((d, d.queues.first_key_value()?)))
         else {
             let _ = answer_to.send(None);
             return;
@@ -489,16 +495,22 @@ impl Control {
     /// Takes a device without channels from its sidecores and closes it.
     pub(crate) fn close_device(&mut self, name: &str, next: impl FnOnce(&mut Control) + Send + 'static) {
         let Some(device) = self.devices.get_mut(name) else { return next(self) };
-        let (slot, queues) = (device.slot, std::mem::take(&mut device.queues));
+        device.closing = true;
+        let slot = device.slot;
+        // They stay known until they are gone: what is in flight on them may have to be abandoned yet.
+        let lines: Vec<usize> = device.queues.keys().copied().collect();
         let owned = name.to_owned();
-        if queues.is_empty() {
+        if lines.is_empty() {
             return self.close_function(name, Vec::new(), next);
         }
         // Each sidecore's answer puts its queue into the same hands; the last one goes on with them.
         let gathered = Rc::new(RefCell::new((Vec::new(), Some(next))));
-        for line in queues.into_keys() {
+        for line in lines {
             let (gathered, owned) = (gathered.clone(), owned.clone());
             self.order(line, Order::RemoveDevice { device: slot }, move |control, answer| {
+                if let Some(device) = control.devices.get_mut(&owned) {
+                    device.queues.remove(&line);
+                }
                 if let Answer::DeviceRemoved { queue } = answer {
                     gathered.borrow_mut().0.push(*queue);
                 }

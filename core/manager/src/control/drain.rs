@@ -95,28 +95,70 @@ impl Control {
         let Some(device) = self.channels.get(id).and_then(|channel| self.devices.get(&channel.device)) else {
             return;
         };
-        let Some(queue) = device.queues.get(&seat.line).map(|queue| queue.queue) else { return };
-        let (line, slot, channel, old) = (seat.line, seat.slot, seat.id, seat.lane);
-        let owned = id.to_owned();
+        let (old, seat, owned) = (seat.lane, seat.clone(), id.to_owned());
         device.worker.run(
-            move |warden| warden.delete_lane(old).and_then(|()| warden.create_lane(queue)),
-            move |control, made| {
-                // Without a new lane, or with the old one still there, the next means is taken at the next deadline.
-                let Ok(lane) = made else { return };
+            move |warden| warden.delete_lane(old),
+            move |control, deleted| {
+                // With the old one still there, the next means is taken at the next deadline.
+                if deleted.is_err() {
+                    return;
+                }
+                if let Some(there) = control.seat_with_lane(&owned, &seat) {
+                    there.own_lane = false;
+                }
+                let (line, slot) = (seat.line, seat.slot);
                 control.order(line, Order::Abandon { device: slot, lane: old }, |_, _| {});
-                // Before the new one comes: where a controller has few queues, it goes by the same number.
-                control.order(line, Order::DetachLane { device: slot, lane: old }, |_, _| {});
-                control.order(line, Order::AttachLane { device: slot, lane }, move |control, answer| {
-                    let Answer::LaneAttached { lane } = answer else { return };
-                    if let Some(seat) =
-                        control.channels.get_mut(&owned).and_then(|channel| channel.seat.as_mut())
-                    {
-                        seat.lane = lane;
-                    }
-                    control.order(line, Order::SetLane { channel, lane }, |_, _| {});
+                // Until the sidecore has let go of it, the old lane may still ring its doorbell, and where a controller has few
+                // queues the new one goes by the same number: so it is made only now.
+                control.order(line, Order::DetachLane { device: slot, lane: old }, move |control, answer| {
+                    drop(answer);
+                    control.make_lane(&owned, seat);
                 });
             },
         );
+    }
+
+    /// Makes a lane for a channel whose own was deleted.
+    fn make_lane(&mut self, id: &str, seat: Seat) {
+        let Some(name) = self.channels.get(id).map(|channel| channel.device.clone()) else { return };
+        let there = self.seat_with_lane(id, &seat).is_some();
+        let Some(device) = self.devices.get_mut(&name) else { return };
+        if !there {
+            // The channel was taken from its sidecore meanwhile, and needs none.
+            device.lanes_free += 1;
+            return;
+        }
+        let Some(queue) = device.queues.get(&seat.line).map(|queue| queue.queue) else { return };
+        let owned = id.to_owned();
+        device.worker.run(
+            move |warden| warden.create_lane(queue),
+            move |control, made| {
+                let Ok(lane) = made else {
+                    // The next means is taken at the next deadline.
+                    if let Some(there) = control.seat_with_lane(&owned, &seat) {
+                        there.own_lane = true;
+                    }
+                    return;
+                };
+                let (line, slot, channel) = (seat.line, seat.slot, seat.id);
+                control.order(line, Order::AttachLane { device: slot, lane }, move |control, answer| {
+                    let Answer::LaneAttached { lane } = answer else { return };
+                    match control.seat_with_lane(&owned, &seat) {
+                        Some(there) => {
+                            (there.lane, there.own_lane) = (lane, true);
+                            control.order(line, Order::SetLane { channel, lane }, |_, _| {});
+                        }
+                        None => control.free_lane(&name, line, slot, lane, |_| {}),
+                    }
+                });
+            },
+        );
+    }
+
+    /// The channel's seat, when it still is the one that `seat` was, on the same lane.
+    fn seat_with_lane(&mut self, id: &str, seat: &Seat) -> Option<&mut Seat> {
+        let there = self.channels.get_mut(id)?.seat.as_mut()?;
+        (there.id == seat.id && there.lane == seat.lane).then_some(there)
     }
 
     /// Halts a controller, ends all its commands, and brings it up again with its channels. One that is leaving is only halted.

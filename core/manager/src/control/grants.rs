@@ -11,6 +11,7 @@ use vfiomux_vhost::{Outcome, RegionGrant, RegionId, Token};
 use super::Control;
 use super::attachment::KeptRegion;
 use crate::event::event;
+use crate::seeded::{self, Bug};
 
 impl Control {
     pub(crate) fn map_memory(
@@ -60,6 +61,9 @@ impl Control {
         let map = Arc::new(map);
         // The session may have ended while the memory was being mapped: then nothing may stay mapped for it (D1).
         let Some(live) = self.live_mut(id).filter(|live| live.serial == serial && !live.closing) else {
+            if seeded::is(Bug::LeakOnFailedHandshake) {
+                return;
+            }
             return self.unmap(unused(map), |_| {});
         };
         live.regions = kept;

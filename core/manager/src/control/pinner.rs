@@ -9,6 +9,7 @@ use vfiomux_vhost::RegionGrant;
 
 use super::attachment::KeptRegion;
 use super::worker::Idle;
+use crate::seeded::{self, Bug};
 
 /// The pinner's own state: which files are mapped already, for whichever socket of a VM they came by.
 pub(crate) struct Pinner {
@@ -66,6 +67,10 @@ impl Pinner {
         match made {
             Ok(map) => Ok((all, map)),
             Err(error) => {
+                if seeded::is(Bug::LeakOnFailedHandshake) {
+                    std::mem::forget(granted);
+                    return Err(error);
+                }
                 // No command can name what no sidecore has seen.
                 if let Ok(quiesced) = Epoch::open(granted).close() {
                     for grant in quiesced.into_each() {

@@ -251,7 +251,7 @@ impl Control {
     }
 
     /// Deletes a lane that no channel uses, at the device first: the barrier, then at the sidecore.
-    fn free_lane(
+    pub(crate) fn free_lane(
         &mut self,
         device: &str,
         line: usize,

@@ -4,7 +4,7 @@
 //! through the sidecore that has the device's queue, as [`Order::Service`]: a controller may grant one queue pair and no
 //! more.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -131,16 +131,10 @@ impl Idle for Warden {
 /// Whether the controller is leaving, or has left: why, and whether it still works.
 fn leaving(controller: &Controller) -> Option<(&'static str, bool)> {
     let notices = controller.function().notices();
-    let raised = |notice: Option<BorrowedFd<'_>>| {
-        notice.is_some_and(|fd| {
-            let mut poll = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-            matches!(rustix::event::poll(&mut poll, Some(&Timespec::default())), Ok(1..))
-        })
-    };
-    if raised(notices.error) {
+    if is_raised(notices.error) {
         return Some(("it reported a fatal error on its bus", false));
     }
-    if raised(notices.removal) {
+    if is_raised(notices.removal) {
         return Some(("its removal was requested", true));
     }
     match controller.state() {
@@ -148,6 +142,13 @@ fn leaving(controller: &Controller) -> Option<(&'static str, bool)> {
         State::Failed => Some(("its controller failed", false)),
         _ => None,
     }
+}
+
+fn is_raised(notice: Option<BorrowedFd<'_>>) -> bool {
+    notice.is_some_and(|fd| {
+        let mut poll = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        matches!(rustix::event::poll(&mut poll, Some(&Timespec::default())), Ok(1..))
+    })
 }
 
 impl Warden {
@@ -374,7 +375,10 @@ impl Warden {
     /// Commands of our own, for one operation. What is not over when it gives up is never taken for an answer to another's.
     fn commands(&self) -> Commands {
         let (answer_to, answers) = mpsc::channel();
+        let notices = self.controller.as_ref().map(|controller| controller.function().notices());
         Commands {
+            // Without the descriptor, only the deadline ends the wait.
+            error: notices.and_then(|notices| notices.error?.try_clone_to_owned().ok()),
             name: self.name.clone(),
             poster: self.poster.clone(),
             interrupt: self.interrupt.clone(),
@@ -397,6 +401,8 @@ impl Warden {
 
 /// See [`Warden::commands`].
 struct Commands {
+    /// Readable when the function has left the bus, or reported a fatal error on it.
+    error: Option<OwnedFd>,
     name: String,
     poster: Poster,
     interrupt: Interrupt,
@@ -424,6 +430,9 @@ impl Commands {
         loop {
             if self.interrupt.is_raised() {
                 return Err(format!("{} was stopped meanwhile", self.name));
+            }
+            if is_raised(self.error.as_ref().map(OwnedFd::as_fd)) {
+                return Err(format!("{} left meanwhile", self.name));
             }
             if begun.elapsed() > self.service {
                 let name = self.name.clone();

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Control;
+use crate::seeded;
 
 /// What the control thread does when a job has ended.
 pub(crate) type Continuation = Box<dyn FnOnce(&mut Control) + Send>;
@@ -43,7 +44,7 @@ pub(crate) struct Worker<W> {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a worker does when no job has come for a while.
+/// What a worker does beside its jobs.
 pub(crate) trait Idle {
     /// How often to look; `None` for never.
     const EVERY: Option<Duration>;
@@ -61,17 +62,25 @@ impl<W: Idle + Send + 'static> Worker<W> {
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job<W>>();
         let back = poster.clone();
+        let seeded = seeded::active();
         let body = move || {
+            seeded::activate(seeded);
             let mut state = make();
+            let mut looked = Instant::now();
             loop {
                 let next = match W::EVERY {
-                    Some(every) => queue.recv_timeout(every),
+                    Some(every) => queue.recv_timeout(every.saturating_sub(looked.elapsed())),
                     None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 };
                 match next {
                     Ok(job) => job(&mut state),
-                    Err(RecvTimeoutError::Timeout) => state.idle(&back),
+                    Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
+                }
+                // Also between jobs that follow one another without a pause.
+                if W::EVERY.is_some_and(|every| looked.elapsed() >= every) {
+                    state.idle(&back);
+                    looked = Instant::now();
                 }
             }
         };

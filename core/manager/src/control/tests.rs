@@ -3,9 +3,12 @@
 //! A [`world::World`] runs a control thread in this process and keeps the devices itself, so that a test can make them go
 //! wrong, look at their blocks and mappings, and hand them to the next control thread as a restart or a crash would.
 
+mod crash;
 mod devices;
 mod endings;
 mod guest;
 mod operations;
+mod restart;
 mod scrub;
+mod sessions;
 mod world;

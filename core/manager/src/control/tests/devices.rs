@@ -1,10 +1,10 @@
 //! Devices that fail, leave, and come back.
 
-use vfiomux_manager::lifecycle::Oper;
 use vfiomux_rpc::{ErrorCode, EventKind, FunctionState};
 
-use crate::guest::{Guest, OK, pattern};
-use crate::world::{World, assert_refused, wait};
+use super::guest::{Guest, OK, pattern};
+use super::world::{World, assert_refused, wait};
+use crate::lifecycle::Oper;
 
 const SPEC: &str = "sim:nvme,size=64M";
 

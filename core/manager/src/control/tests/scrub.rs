@@ -4,8 +4,9 @@ use vfiomux_rpc::{ErrorCode, call};
 use vfiomux_sim::{Action, Fault, Match, QueueMatch};
 use vfiomux_spec::nvme::Status;
 
-use crate::guest::{Guest, OK, pattern};
-use crate::world::{World, assert_refused, extents_of, wait};
+use super::guest::{Guest, OK, pattern};
+use super::world::{World, assert_refused, extents_of, wait};
+use crate::seeded::Bug;
 
 const WRITE_ZEROES: u8 = 0x08;
 
@@ -23,13 +24,14 @@ fn fail_write_zeroes(world: &World, skip: u32) {
     world.sim().inject(Fault { when, action: Action::Fail(Status::INTERNAL_ERROR.field()) });
 }
 
-/// C3, also on forced destroy: a guest that writes while its channel is being destroyed leaves nothing behind.
-#[test]
-fn a_channel_destroyed_under_load_is_scrubbed() {
-    let world = World::new("sim:nvme,size=64M,service-ns=200000");
+fn destroy_under_load(bug: Option<Bug>) {
+    let mut world = World::idle(&["sim:nvme,size=64M,service-ns=200000"]);
+    world.bug = bug;
+    world.start();
     world.create("disk", 8);
     let mut guest = Guest::new();
     let session = guest.connect(&world.endpoint("disk").path);
+    assert_eq!(guest.write(0, &pattern(3, 65536)), OK);
     for sector in 0..12 {
         guest.submit_write(sector * 256, &pattern(3, 65536));
     }
@@ -38,6 +40,19 @@ fn a_channel_destroyed_under_load_is_scrubbed() {
     world.assert_whole();
     world.assert_lives_by_the_table();
     session.hang_up();
+}
+
+/// C3, also on forced destroy: a guest that writes while its channel is being destroyed leaves nothing behind.
+#[test]
+fn a_channel_destroyed_under_load_is_scrubbed() {
+    destroy_under_load(None);
+}
+
+/// C3's seeded bug.
+#[test]
+#[should_panic(expected = "is free and was not scrubbed (C3)")]
+fn a_forced_destroy_that_skips_the_scrub_is_caught() {
+    destroy_under_load(Some(Bug::SkipScrub));
 }
 
 /// A command of one scrub that ends late is not taken for one of the next.

@@ -6,18 +6,20 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::config::Config;
+use crate::control::{Control, Deadlines, Opened, Setup, StartDevice, Stop};
+use crate::extent::Extent;
+use crate::journal::Journal;
+use crate::label::{DATA_START_BYTES, Label};
+use crate::lifecycle::{self, Oper};
+use crate::seeded::Bug;
 use tempfile::TempDir;
 use vfiomux_hw::inventory::Sysfs;
-use vfiomux_manager::config::Config;
-use vfiomux_manager::control::{Control, Deadlines, Opened, Setup, StartDevice, Stop};
-use vfiomux_manager::extent::Extent;
-use vfiomux_manager::label::{DATA_START_BYTES, Label};
-use vfiomux_manager::lifecycle::{self, Oper};
 use vfiomux_rpc::{
     Change, ChannelInfo, Client, ClientError, DeviceInfo, Endpoint, EndpointMode, ErrorCode, Event,
     EventKind, ObjectKind, RpcError, call,
 };
-use vfiomux_sim::{SimNvme, SimThread};
+use vfiomux_sim::{DeviceSpec, SimNvme, SimThread};
 
 /// The longest that anything may take, on a machine that does other things too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -37,8 +39,12 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    pub(crate) fn new(name: &str, spec: &str) -> Self {
-        let sim = SimNvme::new(spec.parse().unwrap(), name).unwrap();
+    pub(crate) fn spec(text: &str) -> DeviceSpec {
+        text.parse().unwrap()
+    }
+
+    pub(crate) fn made(name: &str, spec: DeviceSpec) -> Self {
+        let sim = SimNvme::new(spec, name).unwrap();
         let thread = sim.run_on_thread().unwrap();
         Self { sim, _thread: thread }
     }
@@ -47,15 +53,14 @@ impl Device {
     pub(crate) fn copy(&self, name: &str) -> Self {
         let mut spec = self.sim.spec().clone();
         spec.serial = None;
-        let sim = SimNvme::new(spec, name).unwrap();
+        let made = Self::made(name, spec);
         for nsid in 1..=self.sim.spec().namespaces {
             let bytes = self.sim.blocks(nsid).unwrap() * u64::from(self.sim.block_bytes(nsid).unwrap());
             let mut content = vec![0; usize::try_from(bytes).unwrap()];
             self.sim.read_blocks(nsid, 0, &mut content).unwrap();
-            sim.write_blocks(nsid, 0, &content).unwrap();
+            made.sim.write_blocks(nsid, 0, &content).unwrap();
         }
-        let thread = sim.run_on_thread().unwrap();
-        Self { sim, _thread: thread }
+        made
     }
 
     /// The bytes of an extent of namespace 1.
@@ -93,6 +98,9 @@ pub(crate) struct World {
     pub(crate) devices: Vec<Device>,
     pub(crate) format_if_blank: bool,
     pub(crate) cpus: Vec<u32>,
+    pub(crate) deadlines: Deadlines,
+    /// A bug that its daemons have.
+    pub(crate) bug: Option<Bug>,
     daemon: Option<Daemon>,
 }
 
@@ -106,14 +114,24 @@ impl World {
 
     /// Devices, and no daemon yet.
     pub(crate) fn idle(specs: &[&str]) -> Self {
-        let devices =
-            specs.iter().enumerate().map(|(index, spec)| Device::new(&format!("sim{index}"), spec)).collect();
-        Self::with_devices(devices)
+        let devices = specs
+            .iter()
+            .enumerate()
+            .map(|(index, spec)| Device::made(&format!("sim{index}"), Device::spec(spec)));
+        Self::with_devices(devices.collect())
     }
 
     pub(crate) fn with_devices(devices: Vec<Device>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { directory, devices, format_if_blank: true, cpus: Vec::new(), daemon: None }
+        Self {
+            directory,
+            devices,
+            format_if_blank: true,
+            cpus: Vec::new(),
+            deadlines: DEADLINES,
+            bug: None,
+            daemon: None,
+        }
     }
 
     /// What a crash at this moment would leave: the journal and the blocks, for another daemon.
@@ -147,9 +165,10 @@ impl World {
         assert!(self.daemon.is_none(), "the earlier daemon was stopped");
         let mut config = Config { state_dir: self.state_dir(), control: self.control(), ..Config::default() };
         config.sidecores.cpus.clone_from(&self.cpus);
-        let format_if_blank = self.format_if_blank;
+        let (format_if_blank, deadlines, bug) = (self.format_if_blank, self.deadlines, self.bug);
         let (say, hear) = mpsc::channel();
         let thread = std::thread::spawn(move || {
+            crate::seeded::turn_on(bug);
             let serving = say.clone();
             let devices = devices
                 .into_iter()
@@ -168,7 +187,7 @@ impl World {
                 pci_opener: Box::new(|_| unreachable!("no test claims a function of the host")),
                 sysfs: Sysfs::new("/nonexistent"),
                 policies: Vec::new(),
-                deadlines: DEADLINES,
+                deadlines,
                 announce: Box::new(move |_| serving.send(None).unwrap()),
             };
             let control = Control::new(setup).unwrap();
@@ -379,7 +398,32 @@ impl World {
         assert_eq!(namespace.free_bytes, namespace.capacity_bytes - used_blocks * block);
     }
 
-    /// No front-end and no channel holds anything: what is mapped is ours, as before any channel was made (D1, T1).
+    /// W1: the journal that is left comes to the channels that were shown. Stops the daemon.
+    #[track_caller]
+    pub(crate) fn assert_journal_tells_the_same(&mut self) {
+        let shown = self.call(&call::ChannelList { tenant: None }).unwrap();
+        self.stop();
+        let journal = Journal::open(&self.state_dir()).unwrap();
+        let mut told: Vec<_> = journal
+            .settings()
+            .channels
+            .values()
+            .map(|setting| (setting.name.clone(), setting.oper, setting.size_bytes, setting.generation))
+            .collect();
+        told.sort_by(|a, b| a.0.cmp(&b.0));
+        // What serves is told as detached: an orderly end takes endpoints away, and the next start brings them back.
+        let view: Vec<_> = shown
+            .iter()
+            .map(|channel| match channel.oper {
+                Oper::Listening | Oper::Active => (channel, Oper::Provisioned),
+                oper => (channel, oper),
+            })
+            .map(|(channel, oper)| (channel.name.clone(), oper, channel.size_bytes, channel.generation))
+            .collect();
+        assert_eq!(told, view);
+    }
+
+    /// The devices saw nothing wrong: no command named memory that it did not have (C1, D2).
     #[track_caller]
     pub(crate) fn assert_violation_free(&self) {
         for device in &self.devices {

@@ -1,14 +1,14 @@
 //! V1: whoever waits for commands that do not end is not left waiting, and only as many others feel it as must.
 
 use vfiomux_guest::driver::Arena;
-use vfiomux_manager::lifecycle::Oper;
 use vfiomux_rpc::FunctionState;
 use vfiomux_sim::{Action, Fault, Match, QueueMatch};
 use vfiomux_spec::nvme::Status;
 use vhost::vhost_user::VhostUserFrontend as _;
 
-use crate::guest::{Guest, OK, pattern, region_of};
-use crate::world::{World, wait};
+use super::guest::{Guest, OK, pattern, region_of};
+use super::world::{World, wait};
+use crate::lifecycle::Oper;
 
 const WRITE: u8 = 0x01;
 const ABORT: u8 = 0x08;

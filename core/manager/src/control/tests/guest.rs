@@ -18,8 +18,9 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{Frontend, VhostUserFrontend as _};
 use vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vmm_sys_util::sock_ctrl_msg::ScmSocket as _;
 
-use crate::world::PATIENCE;
+use super::world::PATIENCE;
 
 /// Where the guest sees its memory.
 const BASE: u64 = 0x1_0000_0000;
@@ -110,6 +111,11 @@ impl Session {
         self.stream.write_all(&bytes).unwrap();
     }
 
+    /// Sends any bytes.
+    pub(crate) fn say(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
     /// Hangs up without a word, as a VMM that was killed.
     pub(crate) fn hang_up(self) {
         let _ = self.stream.shutdown(Shutdown::Both);
@@ -176,6 +182,51 @@ impl Guest {
         frontend.set_vring_call(0, &self.call)?;
         frontend.set_vring_kick(0, &self.kick)?;
         frontend.set_vring_enable(0, true)
+    }
+
+    /// Sends the messages of a handshake, cut off after so many bytes, without waiting for an answer.
+    pub(crate) fn connect_and_die_after(&self, path: &Path, bytes: usize) {
+        let mut stream = UnixStream::connect(path).unwrap();
+        let region = self.region();
+        let setup = self.ring.setup();
+        let message = |request: u32, words: &[u64]| {
+            let mut bytes: Vec<u8> = Vec::new();
+            for word in [request, 1, u32::try_from(words.len() * 8).unwrap()] {
+                bytes.extend(word.to_le_bytes());
+            }
+            words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+            bytes
+        };
+        let table = [1, region.guest_phys_addr, region.memory_size, region.userspace_addr, 0];
+        let ring = [0, setup.desc_user_addr, setup.used_user_addr, setup.avail_user_addr, 0];
+        // SET_OWNER, SET_FEATURES, SET_MEM_TABLE; VRING_NUM, VRING_ADDR, VRING_BASE, VRING_KICK without a descriptor. Without
+        // protocol features a ring is enabled from the start.
+        let before = [message(3, &[]), message(2, &[VERSION_1])].concat();
+        let with_memory = message(5, &table);
+        let after = [
+            message(8, &[u64::from(ENTRIES) << 32]),
+            message(9, &ring),
+            message(10, &[0]),
+            message(12, &[1 << 8]),
+        ]
+        .concat();
+        let cut = |part: &[u8], from: usize| part[..part.len().min(bytes.saturating_sub(from))].to_vec();
+        let _ = stream.write_all(&cut(&before, 0));
+        let table = cut(&with_memory, before.len());
+        if !table.is_empty() {
+            let _ = stream.send_with_fd(&table[..], region.mmap_handle);
+        }
+        let _ = stream.write_all(&cut(&after, before.len() + with_memory.len()));
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+
+    /// Makes available what no driver would: a descriptor that is not in memory.
+    pub(crate) fn break_the_ring(&mut self) {
+        let outside = Buffer { guest_addr: 1 << 50, len: 16, writable: false };
+        self.ring.add(&[outside, outside]).unwrap();
+        if self.ring.publish() {
+            self.kick.write(1).unwrap();
+        }
     }
 
     /// Sends a write on its way.
