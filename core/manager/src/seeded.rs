@@ -11,6 +11,8 @@ pub(crate) enum Bug {
     LeakOnFailedHandshake,
     /// ISO1: room is looked for when a creation begins, and not taken.
     CheckThenAct,
+    /// T1: a destroyed channel's submission queue stays at the device.
+    KeepQueuePair,
     /// T3: a channel's blocks leave the label when it does, and not when they were scrubbed.
     ForgetUnscrubbed,
     /// W1: a transition is not journalled.

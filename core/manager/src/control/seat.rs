@@ -12,6 +12,7 @@ use super::channel::Seat;
 use super::lines::{DeviceAnswer, DeviceOrder};
 use super::warden::LANE_DEPTH;
 use crate::event::event;
+use crate::seeded::{self, Bug};
 
 /// Blocks that one channel may have in bounce buffers at a time.
 const BOUNCE_BLOCKS: u16 = 64;
@@ -244,7 +245,7 @@ impl Control {
                 control.maybe_close_device(&device);
             }
         };
-        match seat.filter(|seat| seat.own_lane) {
+        match seat.filter(|seat| seat.own_lane && !seeded::is(Bug::KeepQueuePair)) {
             Some(seat) => self.free_lane(&device, seat.line, seat.slot, seat.lane, done),
             None => done(self),
         }

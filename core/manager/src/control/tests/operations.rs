@@ -14,9 +14,23 @@ const SPEC: &str = "sim:nvme,size=64M";
 const CREATE_SQ: u8 = 0x01;
 const WRITE: u8 = 0x01;
 
+/// T1: after it is destroyed nothing of a channel is left.
 #[test]
 fn a_channel_is_created_used_and_destroyed_without_a_trace() {
-    let world = World::new(SPEC);
+    create_use_destroy(None);
+}
+
+/// T1's seeded bug.
+#[test]
+#[should_panic(expected = "queue pairs in use (T1)")]
+fn a_queue_pair_that_outlives_its_channel_is_caught() {
+    create_use_destroy(Some(Bug::KeepQueuePair));
+}
+
+fn create_use_destroy(bug: Option<Bug>) {
+    let mut world = World::idle(&[SPEC]);
+    world.bug = bug;
+    world.start();
     let (mappings, lanes) = (world.devices[0].mappings(), world.lanes_used());
     let made = world.create("disk", 8);
     assert_eq!((made.oper, made.size_bytes), (Oper::Listening, 8 * MIB));
@@ -32,7 +46,8 @@ fn a_channel_is_created_used_and_destroyed_without_a_trace() {
     let gone = world.destroy("disk", false).unwrap();
     assert_eq!(gone.oper, Oper::Destroyed);
     // T1: no mapping, no queue, no endpoint, no data.
-    assert_eq!((world.devices[0].mappings(), world.lanes_used()), (mappings, lanes));
+    assert_eq!(world.lanes_used(), lanes, "queue pairs in use (T1)");
+    assert_eq!(world.devices[0].mappings(), mappings);
     assert!(!world.endpoint("disk").path.exists());
     world.assert_whole();
     world.assert_lives_by_the_table();
