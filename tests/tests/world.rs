@@ -11,9 +11,9 @@ use vfiomux_tests::world::{self, Failure, Sabotage, Settings, Summary};
 /// Steps of a world.
 const STEPS: u64 = 4_000;
 /// The worlds that are always tried.
-const FIXED: u64 = 100;
+const FIXED: u64 = 120;
 /// How many fresh ones are tried besides.
-const FRESH: u64 = 100;
+const FRESH: u64 = 160;
 /// Worlds in which a broken rule must be noticed, in one of them at least.
 const SABOTAGED: u64 = 40;
 
@@ -95,30 +95,29 @@ fn a_seed_names_a_world() {
     assert_ne!(live(1).fingerprint, live(2).fingerprint);
 }
 
-/// A rule that control breaks is noticed, and `for_what` names the reason at least once.
+/// A rule that control breaks is noticed in one of the worlds, and named: `for_what` are the words for it.
 #[track_caller]
 fn caught(sabotage: Sabotage, for_what: &[&str]) {
     let seeds = asked_for().map_or(0..SABOTAGED, |seed| seed..seed + 1);
-    let sabotaged =
-        seeds.filter_map(|seed| world::run(&Settings { sabotage: Some(sabotage), ..settings(seed) }).err());
-    let failures: Vec<Failure> = sabotaged.collect();
-    for failure in &failures {
+    let is_named = |failure: &Failure| {
         println!("world {}: {}", failure.seed, failure.wrong);
-    }
-    let named = failures.iter().any(|failure| for_what.iter().any(|what| failure.wrong.contains(what)));
+        for_what.iter().any(|what| failure.wrong.contains(what))
+    };
+    let sabotaged = |seed| Settings { sabotage: Some(sabotage), ..settings(seed) };
+    let named = seeds.filter_map(|seed| world::run(&sabotaged(seed)).err()).any(|failure| is_named(&failure));
     assert!(named, "{sabotage:?} went unnoticed, or for other reasons than {for_what:?}");
 }
 
 /// D2.
 #[test]
 fn memory_unmapped_when_a_session_is_lost_is_caught() {
-    caught(Sabotage::UnmapOnSessionLoss, &["C1 or D2"]);
+    caught(Sabotage::UnmapOnSessionLoss, &["C1, D2 or I1"]);
 }
 
 /// D2.
 #[test]
 fn a_lane_given_up_without_its_barrier_is_caught() {
-    caught(Sabotage::AbandonWithoutBarrier, &["C1 or D2", "of owner", "D2"]);
+    caught(Sabotage::AbandonWithoutBarrier, &["C1, D2 or I1", "of owner", "D2"]);
 }
 
 /// D1.

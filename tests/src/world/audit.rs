@@ -15,7 +15,7 @@ impl World {
             return Ok(());
         }
         let violations: Vec<String> = self.sim.violations().iter().take(3).map(ToString::to_string).collect();
-        Err(format!("C1 or D2: {}", violations.join("; ")))
+        Err(format!("C1, D2 or I1: {}", violations.join("; ")))
     }
 
     /// Looks at all that costs more.

@@ -6,13 +6,14 @@ use rustix::event::{EventfdFlags, eventfd};
 use vfiomux_guest::Call;
 use vfiomux_guest::driver::{Buffer, DriverRing};
 use vfiomux_guest::ring::RingSetup;
-use vfiomux_spec::virtio::blk::{RANGE_F_UNMAP, RangeSegment, RequestHeader, RequestType};
-use vfiomux_spec::virtio::blk::{STATUS_IOERR, STATUS_OK, STATUS_UNSUPP};
+use vfiomux_spec::virtio::blk::{RANGE_F_UNMAP, RangeSegment, RequestType};
 use vfiomux_spec::virtio::features::{RING_EVENT_IDX, RING_INDIRECT_DESC, VERSION_1};
 use zerocopy::IntoBytes;
 
+use super::draft::{Draft, blocks, cut};
 use super::oracle::{Oracle, Writing, ZEROES};
 use super::random::Random;
+use super::verdict::check;
 use super::vm::{PAGE_BYTES, Run, Sticks, Vm};
 
 /// Most entries of a ring.
@@ -26,12 +27,8 @@ const TABLE_OFFSET: u64 = 256;
 const TABLE_MAX: usize = 48;
 /// Bytes of the base that a ring takes up.
 pub(super) const FRONT_BYTES: u64 = 4096 + RING_MAX as u64 * PLACE_BYTES;
-/// Most data in a request.
-const DATA_BYTES_MAX: u64 = 96 << 10;
 /// What the memory around a request's buffers holds, and the buffers of a read before they are written.
-const FILLER: u8 = 0x5a;
-/// What the status is before the device writes it: no status that there is.
-const UNWRITTEN: u8 = 0xff;
+pub(super) const FILLER: u8 = 0x5a;
 
 /// What a guest knows of its disk.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +42,7 @@ pub(super) struct Geometry {
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Read,
     Write,
     Flush,
@@ -60,17 +57,17 @@ enum Kind {
 
 /// A request with the device.
 #[derive(Debug)]
-struct Request {
-    kind: Kind,
-    place: u16,
-    run: Option<Run>,
+pub(super) struct Request {
+    pub(super) kind: Kind,
+    pub(super) place: u16,
+    pub(super) run: Option<Run>,
     /// The data's buffers, in order.
-    buffers: Vec<Buffer>,
-    status_addr: u64,
-    reading: Option<u64>,
-    writings: Vec<Writing>,
+    pub(super) buffers: Vec<Buffer>,
+    pub(super) status_addr: u64,
+    pub(super) reading: Option<u64>,
+    pub(super) writings: Vec<Writing>,
     /// The disk may have lost its blocks under way.
-    may_fail: bool,
+    pub(super) may_fail: bool,
 }
 
 /// What a guest found when it looked.
@@ -410,168 +407,5 @@ impl Front {
         };
         self.publish();
         Some(what)
-    }
-}
-
-/// A request on its way into the ring.
-struct Draft {
-    place_addr: u64,
-    header: RequestHeader,
-}
-
-impl Draft {
-    fn new(place_addr: u64) -> Self {
-        Self { place_addr, header: RequestHeader::default() }
-    }
-
-    fn header(&mut self, request_type: u32, sector: u64) {
-        self.header =
-            RequestHeader { request_type: request_type.into(), reserved: 0.into(), sector: sector.into() };
-    }
-
-    /// Lays header and status, and gives the whole chain. Any layout is allowed (virtio 1.3 2.7.4): the header may be cut, or share
-    /// its buffer with the data.
-    fn chain(&self, vm: &Vm, request: &Request, header_in_run: bool, random: &mut Random) -> Vec<Buffer> {
-        let mut data = request.buffers.clone();
-        let mut chain = Vec::new();
-        let readable = |guest_addr, len| Buffer { guest_addr, len, writable: false };
-        match data.first_mut() {
-            Some(first) if header_in_run => {
-                first.guest_addr -= 16;
-                first.len += 16;
-                vm.write(first.guest_addr, self.header.as_bytes());
-            }
-            _ => {
-                vm.write(self.place_addr, self.header.as_bytes());
-                if random.chance(10) {
-                    let cut = random.within(1, 15) as u32;
-                    chain.push(readable(self.place_addr, cut));
-                    chain.push(readable(self.place_addr + u64::from(cut), 16 - cut));
-                } else {
-                    chain.push(readable(self.place_addr, 16));
-                }
-            }
-        }
-        chain.append(&mut data);
-        vm.write(request.status_addr, &[UNWRITTEN]);
-        match chain.last_mut() {
-            Some(last) if last.writable && last.guest_addr + u64::from(last.len) == request.status_addr => {
-                last.len += 1;
-            }
-            _ => chain.push(Buffer { guest_addr: request.status_addr, len: 1, writable: true }),
-        }
-        chain
-    }
-}
-
-/// A run of blocks inside the disk: short ones more often, and often where others are.
-fn blocks(geometry: &Geometry, random: &mut Random) -> (usize, usize) {
-    let within = geometry.blocks as u64;
-    let hot = if random.chance(40) { within.min(24) } else { within };
-    let first = random.below(hot);
-    let most = (DATA_BYTES_MAX / geometry.block_bytes).min(within - first);
-    let most = if random.chance(70) { most.min(8) } else { most };
-    (first as usize, random.within(1, most.max(1)) as usize)
-}
-
-/// Cuts `bytes` bytes into buffers, at most `pieces_max` of them, from `addr` on, within two pages more than they need.
-fn cut(addr: u64, bytes: u64, writable: bool, pieces_max: usize, random: &mut Random) -> Vec<Buffer> {
-    // In one piece, in pages, in sectors, at any byte.
-    let (grain, slack_max) = random.pick(&[(bytes, 0), (PAGE_BYTES, 0), (512, 4), (1, 4), (1, 16)]);
-    let pieces_max = (pieces_max as u64).min(random.within(1, 12)).max(1);
-    let mut slack = if grain == PAGE_BYTES { 0 } else { PAGE_BYTES };
-    let mut at = addr;
-    if grain != PAGE_BYTES && random.chance(50) {
-        let lead = random.below(PAGE_BYTES) / random.pick(&[1, 4, 512]) * random.pick(&[1, 4, 512]);
-        let lead = lead.min(slack);
-        at += lead;
-        slack -= lead;
-    }
-    let (mut left, mut buffers) = (bytes, Vec::new());
-    while left > 0 {
-        let last = buffers.len() as u64 + 1 >= pieces_max;
-        let piece = if last { left } else { random.within(1, left).next_multiple_of(grain).min(left) };
-        buffers.push(Buffer { guest_addr: at, len: piece as u32, writable });
-        left -= piece;
-        let gap = random.below(slack_max + 1).min(slack);
-        slack -= gap;
-        at += piece + gap;
-    }
-    buffers
-}
-
-/// Holds a returned request against what must be. Gives whether it failed.
-fn check(
-    request: &Request,
-    len: u32,
-    vm: &Vm,
-    oracle: &mut Oracle,
-    geometry: &Geometry,
-    disturbed: bool,
-) -> Result<bool, String> {
-    let mut status = [0];
-    vm.read(request.status_addr, &mut status);
-    let [status] = status;
-    let done = status == STATUS_OK;
-    for writing in &request.writings {
-        // What a discarded block reads as is up to the device.
-        oracle.end_write(writing, done && request.kind != Kind::Discard);
-    }
-    let kind = request.kind;
-    let expected = match kind {
-        Kind::Misfit => status == STATUS_IOERR || done && request.may_fail,
-        Kind::Unknown => status == STATUS_UNSUPP || status == STATUS_IOERR && disturbed,
-        _ => done || status == STATUS_IOERR && (disturbed || request.may_fail),
-    };
-    if !expected {
-        return Err(format!("a request, {kind:?}, came back with status {status}"));
-    }
-    let data_bytes: u32 = request.buffers.iter().map(|buffer| buffer.len).sum();
-    match kind {
-        Kind::Read if done && len != data_bytes + 1 => {
-            return Err(format!("a read of {data_bytes} bytes says that {len} were written"));
-        }
-        Kind::GetId if done && len != 21 => return Err(format!("an identity of {len} bytes")),
-        _ => {}
-    }
-    if kind == Kind::Read {
-        let mut found = Vec::with_capacity(data_bytes as usize);
-        for buffer in &request.buffers {
-            let mut part = vec![0; buffer.len as usize];
-            vm.read(buffer.guest_addr, &mut part);
-            found.extend_from_slice(&part);
-        }
-        if let Some(name) = request.reading {
-            oracle.end_read(name, done.then_some(&found), geometry.block_bytes as usize)?;
-        }
-    }
-    if matches!(kind, Kind::Read | Kind::Write)
-        && let Some(run) = request.run
-    {
-        check_surroundings(request, run, vm)?;
-    }
-    Ok(!done)
-}
-
-/// C1, within the guest's own memory: nothing was written beside the buffers.
-fn check_surroundings(request: &Request, run: Run, vm: &Vm) -> Result<(), String> {
-    let mut bytes = vec![0; run.bytes() as usize];
-    vm.read(run.addr(), &mut bytes);
-    let first = request.buffers.first().map_or(run.addr(), |buffer| buffer.guest_addr);
-    for buffer in &request.buffers {
-        let at = (buffer.guest_addr - run.addr()) as usize;
-        bytes[at..at + buffer.len as usize].fill(FILLER);
-    }
-    if (run.addr()..run.addr() + run.bytes()).contains(&request.status_addr) {
-        bytes[(request.status_addr - run.addr()) as usize] = FILLER;
-    }
-    // A header that shares the data's buffer lies right before it.
-    let header = (first - run.addr()) as usize;
-    let header = if request.kind == Kind::Write { header.saturating_sub(16)..header } else { 0..0 };
-    match bytes.iter().enumerate().position(|(at, &byte)| byte != FILLER && !header.contains(&at)) {
-        Some(at) => {
-            Err(format!("C1: {:?} wrote beside its buffers, at {:#x}", request.kind, run.addr() + at as u64))
-        }
-        None => Ok(()),
     }
 }

@@ -15,22 +15,25 @@
 //! that the sidecore gives, a lane is deleted at the device before its commands are given up, blocks are scrubbed before a channel
 //! has them. A [`Sabotage`] leaves one of these out, and must be caught: a check that cannot fail proves nothing.
 //!
-//! - `front`, `vm`, `channel`: the guests and what they expect;
+//! - `front`, `draft`, `vm`, `channel`: the guests and what they ask for;
 //! - `host`: the back-end's process, which a crash takes whole;
-//! - `life`: what control does; `calamity`: what befalls them all;
-//! - `disk`, `oracle`, `content`, `audit`: what must be true.
+//! - `life`, `answers`: what control does and hears; `calamity`: what befalls them all;
+//! - `verdict`, `oracle`, `content`, `disk`, `audit`: what must be true.
 
+mod answers;
 mod audit;
 mod calamity;
 mod channel;
 mod content;
 mod disk;
+mod draft;
 mod front;
 mod host;
 mod life;
 mod oracle;
 mod random;
 mod trace;
+mod verdict;
 mod vm;
 
 use std::fmt;
@@ -141,14 +144,8 @@ impl fmt::Display for Failure {
 pub fn run(settings: &Settings) -> Result<Summary, Failure> {
     let failure = |wrong, lately| Failure { seed: settings.seed, wrong, lately };
     let mut world = World::new(settings).map_err(|wrong| failure(wrong, Vec::new()))?;
-    let outcome = world.live(settings.steps);
-    // What the parts have to say first, before they are taken apart.
-    match outcome {
-        Ok(()) => {
-            let World { mut summary, trace, .. } = world;
-            summary.fingerprint = trace.fingerprint();
-            Ok(summary)
-        }
+    match world.live(settings.steps) {
+        Ok(()) => Ok(Summary { fingerprint: world.trace.fingerprint(), ..world.summary }),
         Err(wrong) => Err(failure(wrong, world.trace.lines())),
     }
 }
