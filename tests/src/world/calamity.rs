@@ -291,6 +291,8 @@ impl World {
             channel.scrubs.clear();
             channel.resizing.clear();
             channel.progress = self.trace.step;
+            // What goes wrong from here on is another thing.
+            channel.escalation = 0;
             let coming = std::mem::take(&mut channel.coming);
             // A guest whose back-end kept no account of what was in flight must start anew; so must one that broke the rules.
             let lost = std::mem::take(&mut channel.crashed) && channel.inflight.is_none();
