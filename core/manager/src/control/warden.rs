@@ -1,8 +1,8 @@
 //! A device's own thread: everything about a controller that may block.
 //!
 //! The warden owns the controller: bring-up, the admin queue, labels, scrubbing, reset. Reads and writes of its own go
-//! through the sidecore that has the device's queue, as [`Order::Service`]: a controller may grant one queue pair and no
-//! more.
+//! through the sidecore that has the device's queue, as [`vfiomux_sidecore::Order::Service`]: a controller may grant one queue
+//! pair and no more.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use vfiomux_nvme::sync::BlockIo;
 use vfiomux_nvme::{
     Controller, Info, Lane, Namespace, NvmeError, Options, Queue, QueueId, Skipped, State, SystemClock,
 };
-use vfiomux_sidecore::{Answer, Order};
+use vfiomux_sidecore::Answer;
 
 use super::lines::DeviceAnswer;
 use super::worker::{Idle, Poster};
@@ -445,13 +445,6 @@ impl Commands {
                 Ok(Some(Answer::Served { status: Status::Success, buffer })) => return Ok(buffer),
                 Ok(Some(Answer::Served { status, .. })) => {
                     return Err(format!("{} answered {status:?}", self.name));
-                }
-                Ok(Some(Answer::Refused { why: vfiomux_sidecore::Refusal::NotTaken, order })) => {
-                    // The lane is full of the tenants' commands: ours waits its turn.
-                    std::thread::sleep(Duration::from_millis(1));
-                    if let Order::Service { command, buffer, data_bytes, .. } = *order {
-                        self.serve(command, buffer, data_bytes);
-                    }
                 }
                 Ok(Some(Answer::Refused { why, .. })) => return Err(format!("{}: {why}", self.name)),
                 Ok(Some(_)) => {
