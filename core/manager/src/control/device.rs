@@ -484,7 +484,7 @@ impl Control {
         let seated =
             self.channels.values().any(|c| c.device == name && (c.seat.is_some() || !c.unseating.is_empty()));
         let Some(device) = self.devices.get_mut(name) else { return };
-        if device.operation != Some(LEAVING) || seated || device.seating > 0 {
+        if device.operation != Some(LEAVING) || device.closing || seated || device.seating > 0 {
             return;
         }
         device.operation = Some("being closed");
@@ -508,10 +508,10 @@ impl Control {
         for line in lines {
             let (gathered, owned) = (gathered.clone(), owned.clone());
             self.order(line, Order::RemoveDevice { device: slot }, move |control, answer| {
-                if let Some(device) = control.devices.get_mut(&owned) {
-                    device.queues.remove(&line);
-                }
                 if let Answer::DeviceRemoved { queue } = answer {
+                    if let Some(device) = control.devices.get_mut(&owned) {
+                        device.queues.remove(&line);
+                    }
                     gathered.borrow_mut().0.push(*queue);
                 }
                 if let Ok(all) = Rc::try_unwrap(gathered)

@@ -24,7 +24,7 @@ fn channels_of_a_device_pulled_out_are_quarantined_and_resume_when_it_is_back() 
     let shown = world.wait_oper("disk", Oper::Quarantined);
     assert!(shown.reasons.oper.unwrap().contains("left"));
     wait_device(&world, FunctionState::Lost);
-    assert!(!world.endpoint("disk").path.exists());
+    wait("the endpoint is gone", || (!world.endpoint("disk").path.exists()).then_some(()));
     wait("nothing is mapped", || (world.devices[0].mappings() == 0).then_some(()));
     assert_refused(world.resume("disk"), ErrorCode::DeviceFault, "");
     world.wait_event("the loss", |event| {
