@@ -22,6 +22,9 @@ use crate::extent::{Extent, ExtentPool};
 use crate::journal::Record;
 use crate::label::{DATA_START_BYTES, GRAIN_BYTES, Label};
 
+/// Why nothing can be carved from a blank namespace: the one reason that a format needs no insisting for.
+pub(crate) const NO_LABEL: &str = "it has no label; run vfiomuxctl device format";
+
 /// A function that we own, or are about to.
 pub(crate) struct Device {
     pub(crate) name: String,
@@ -223,7 +226,7 @@ impl Control {
                     blank.push(namespace.id);
                     Err("it is being formatted".to_owned())
                 }
-                Head::Blank => Err("it has no label; run vfiomuxctl device format".to_owned()),
+                Head::Blank => Err(NO_LABEL.to_owned()),
                 Head::Holds(what) => {
                     Err(format!("it holds {what}; vfiomuxctl device format --erase destroys that"))
                 }

@@ -5,7 +5,7 @@ use vfiomux_rpc::{ErrorCode, FunctionState, Method, Outcome, Request, Role, RpcE
 
 use super::Control;
 use super::channel::internal;
-use super::device::Device;
+use super::device::{Device, NO_LABEL};
 use crate::journal::Record;
 
 /// Events given at once when nothing is said.
@@ -240,7 +240,7 @@ impl Control {
             for (namespace, seat) in device.namespaces.iter().filter(|_| !wanted.erase) {
                 let holds = match &seat.carving {
                     Ok(_) => Some("a vfiomux label".to_owned()),
-                    Err(why) if why.starts_with("it has no label") => None,
+                    Err(why) if why == NO_LABEL => None,
                     Err(why) => Some(why.clone()),
                 };
                 if let Some(what) = holds {
