@@ -41,6 +41,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("vfiomuxctl", &["vfiomux-rpc"]),
     ("vfiomux-frontend", &["vfiomux-guest", "vfiomux-spec"]),
+    ("vfiomux-plot", &[]),
+    ("vfiomux-side-by-side", &["vfiomux-load", "vfiomux-plot", "vfiomux-rpc"]),
     ("vfiomux-demo", &["vfiomux-daemon", "vfiomux-rpc", "vfiomux-guest", "vfiomux-spec", "vfiomux-frontend"]),
     ("xtask", &[]),
     // The programs that try a crate on a real kernel are among the tests, and so is the seeded world.

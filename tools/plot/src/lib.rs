@@ -1,0 +1,2 @@
+//! Charts of measurements as SVG.
+#![forbid(unsafe_code)]
