@@ -7,8 +7,9 @@ use vfiomux_guest::{Call, Kick, MemoryMap, SplitRing};
 use vfiomux_hw::{Epoch, Quiesced};
 
 use crate::ring::ServedRing;
+use crate::seeded::{self, Bug};
 use crate::slot::Outcome;
-use crate::{BlockChannel, ExtentMap, Fault, RingStart, StoppedRing};
+use crate::{BlockChannel, ChannelId, ExtentMap, Fault, RingStart, StoppedRing};
 
 /// What became of a new memory map.
 #[derive(Debug)]
@@ -51,6 +52,24 @@ impl BlockChannel {
     pub fn is_drained(&self) -> bool {
         self.slots.in_use() == 0
             && (self.fault.is_some() || self.served().all(|ring| ring.ring.resubmits() == 0))
+    }
+
+    /// Whether no command of it is at a device and no request half done: it can be handed to another sidecore. What is to be
+    /// done again goes along in its rings.
+    #[must_use]
+    pub fn is_movable(&self) -> bool {
+        seeded::is(Bug::MovedUndrained) || self.slots.in_use() == 0
+    }
+
+    /// Takes another name, for another sidecore, which gives it a lane when it [joins](Self::join). For a channel that
+    /// [can be moved](Self::is_movable), and that no sidecore has.
+    pub fn rename(&mut self, id: ChannelId) {
+        self.settings.id = id;
+        self.lane = None;
+        for served in self.rings.iter_mut().flatten() {
+            // Looked for anew there: no two sidecores count time from the same moment.
+            served.waiting = 0;
+        }
     }
 
     /// Takes no new requests while held; those in flight go on. Each hold is let go of by one [`Self::release`].

@@ -11,6 +11,8 @@ pub(crate) enum Bug {
     UnclearedBounce,
     /// I1: a slot's next command carries the same stamp as its last.
     StampReused,
+    /// I1, I2: a channel goes to another sidecore with commands at its device.
+    MovedUndrained,
 }
 
 /// Whether `bug` is on: never, but on a test's thread that turned it on.

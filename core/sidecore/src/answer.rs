@@ -38,6 +38,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             }
             let Some((ticket, order)) = self.mailbox.take_order() else { return count };
             self.counters().orders.add(1);
+            self.changed = true;
             let outcome = self.begin(ticket, order, now_ns);
             self.conclude(ticket, outcome);
         }
@@ -59,7 +60,10 @@ impl<Q: BlockQueue> Sidecore<Q> {
                     self.pending.insert(index, Pending { ticket, order });
                     index += 1;
                 }
-                outcome => self.conclude(ticket, outcome),
+                outcome => {
+                    self.changed = true;
+                    self.conclude(ticket, outcome);
+                }
             }
         }
     }
@@ -135,6 +139,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 }
                 None => Outcome::Refuse(Refusal::NoChannel, Order::Resume { channel }),
             },
+            Order::KeepChannel { channel } => self.keep_channel(channel),
             Order::ListInFlight { channel } => self.list_in_flight(channel),
             Order::Service { .. } => self.serve_control(ticket, order),
             Order::Shutdown => {
@@ -158,13 +163,15 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 Order::StopRing { index, .. } if !channel.has_ring(*index) => {
                     return Outcome::Refuse(Refusal::NoRing, order);
                 }
-                Order::SetMemory { .. } | Order::Resize { .. } if channel.fault().is_some() => {
+                Order::SetMemory { .. } | Order::Resize { .. } | Order::TakeChannel { .. }
+                    if channel.fault().is_some() =>
+                {
                     return Outcome::Refuse(Refusal::Quarantined, order);
                 }
                 Order::StopRing { index, .. } => channel.begin_stop(*index),
                 Order::RemoveChannel { .. } => channel.begin_removal(),
                 Order::Suspend { .. } => channel.suspend(),
-                Order::SetMemory { .. } | Order::Resize { .. } => channel.hold(),
+                Order::SetMemory { .. } | Order::Resize { .. } | Order::TakeChannel { .. } => channel.hold(),
                 _ => {}
             }
         }
@@ -196,6 +203,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 None => Outcome::Refuse(Refusal::NoChannel, order),
             },
             Order::RemoveChannel { channel } => self.remove_channel(channel),
+            Order::TakeChannel { channel } => self.take_channel(channel),
             Order::DetachLane { device, lane } => self.detach_lane(device, lane),
             Order::RemoveDevice { device } => self.remove_device(device),
             // Every other order was answered by `begin`.
@@ -310,6 +318,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
             ..*seat
         };
         self.turns.push(index);
+        // One that comes from another sidecore brings its kicks along.
+        self.wake_sources += 1;
         Outcome::Answer(Answer::Done)
     }
 
@@ -332,10 +342,48 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let order = Order::RemoveChannel { channel: id };
         let Some(channel) = self.channel_mut(id) else { return Outcome::Refuse(Refusal::NoChannel, order) };
         let Some(Remains { memory, rings }) = channel.end_removal() else { return Outcome::Wait(order) };
-        let Some(seat) = self.seats.get_mut(usize::from(id.index)) else {
+        match self.unseat(id) {
+            Some(channel) => Outcome::Answer(Answer::ChannelRemoved { channel, memory, rings }),
+            None => Outcome::Refuse(Refusal::NoChannel, order),
+        }
+    }
+
+    fn take_channel(&mut self, id: ChannelId) -> Outcome<Q> {
+        let order = Order::TakeChannel { channel: id };
+        // Orders that came before are about the channel here, and are carried out here.
+        let awaited = self.pending.iter().any(|pending| channel_of(&pending.order) == Some(id));
+        let Some(channel) = self.channel_mut(id) else { return Outcome::Refuse(Refusal::NoChannel, order) };
+        if channel.fault().is_some() {
+            return Outcome::Refuse(Refusal::Quarantined, order);
+        }
+        if awaited || !channel.is_movable() {
+            return Outcome::Wait(order);
+        }
+        channel.publish();
+        match self.unseat(id) {
+            Some(channel) => Outcome::Answer(Answer::ChannelTaken { channel }),
+            None => Outcome::Refuse(Refusal::NoChannel, order),
+        }
+    }
+
+    fn keep_channel(&mut self, id: ChannelId) -> Outcome<Q> {
+        let order = Order::KeepChannel { channel: id };
+        let wanted = |pending: &Pending<Q>| matches!(pending.order, Order::TakeChannel { channel } if channel == id);
+        let Some(at) = self.pending.iter().position(wanted) else {
             return Outcome::Refuse(Refusal::NoChannel, order);
         };
-        let Some(channel) = seat.channel.take() else { return Outcome::Refuse(Refusal::NoChannel, order) };
+        let Pending { ticket, order } = self.pending.remove(at);
+        if let Some(channel) = self.channel_mut(id) {
+            channel.release();
+        }
+        self.conclude(ticket, Outcome::Refuse(Refusal::Recalled, order));
+        Outcome::Answer(Answer::Done)
+    }
+
+    /// Takes a channel out of its place. Nothing of it is in flight.
+    fn unseat(&mut self, id: ChannelId) -> Option<Box<BlockChannel>> {
+        let seat = self.seats.get_mut(usize::from(id.index))?;
+        let channel = seat.channel.take()?;
         seat.last_stamp = channel.last_stamp();
         if let Some(Some(device)) = self.devices.get_mut(usize::from(seat.device)) {
             device.channels -= 1;
@@ -343,7 +391,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
         }
         self.turns.retain(|&index| index != id.index);
         self.wake_sources += 1;
-        Outcome::Answer(Answer::ChannelRemoved { channel, memory, rings })
+        Some(channel)
     }
 
     fn set_memory(&mut self, id: ChannelId, map: Arc<MemoryMap>) -> Outcome<Q> {
@@ -452,6 +500,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             (Order::SetMemory { channel: a, .. }, Order::SetMemory { channel: b, .. })
             | (Order::Resize { channel: a, .. }, Order::Resize { channel: b, .. })
             | (Order::RemoveChannel { channel: a }, Order::RemoveChannel { channel: b })
+            | (Order::TakeChannel { channel: a }, Order::TakeChannel { channel: b })
             | (Order::Suspend { channel: a }, Order::Suspend { channel: b } | Order::Resume { channel: b }) => a == b,
             (Order::DetachLane { device: a, lane: x }, Order::DetachLane { device: b, lane: y }) => a == b && x == y,
             (Order::RemoveDevice { device: a }, Order::RemoveDevice { device: b }) => a == b,
@@ -479,6 +528,7 @@ fn channel_of<Q: BlockQueue>(order: &Order<Q>) -> Option<ChannelId> {
     match order {
         Order::StopRing { channel, .. }
         | Order::RemoveChannel { channel }
+        | Order::TakeChannel { channel }
         | Order::Suspend { channel }
         | Order::SetMemory { channel, .. }
         | Order::Resize { channel, .. } => Some(*channel),

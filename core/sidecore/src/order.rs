@@ -74,6 +74,18 @@ pub enum Order<Q: BlockQueue> {
         /// Which channel.
         channel: ChannelId,
     },
+    /// Take no new request, wait for those in flight and for earlier orders on the channel, then hand it over as it is, with
+    /// its memory and its rings, for another sidecore to go on with. Answered by [`Answer::ChannelTaken`].
+    TakeChannel {
+        /// Which channel.
+        channel: ChannelId,
+    },
+    /// Keep a channel that an earlier [`Order::TakeChannel`] waits for: that one is refused as recalled, and the channel takes
+    /// requests again. Answered by [`Answer::Done`]; refused when the channel is gone already.
+    KeepChannel {
+        /// Which channel.
+        channel: ChannelId,
+    },
     /// Replace what the front-end grants. Answered by [`Answer::MemoryReplaced`]: at once when the new map holds all that
     /// the old one holds, else after all requests in flight have ended.
     SetMemory {
@@ -187,6 +199,12 @@ pub enum Answer<Q: BlockQueue> {
         /// Its rings that had not been stopped.
         rings: Vec<StoppedRing>,
     },
+    /// A channel is served here no more, and can be elsewhere: with another name, and after one
+    /// [`release`](BlockChannel::release).
+    ChannelTaken {
+        /// The channel, with memory and rings. Nothing of it is in flight, and it is held.
+        channel: Box<BlockChannel>,
+    },
     /// A channel uses a new memory map.
     MemoryReplaced {
         /// The old one, which no command names any more.
@@ -263,6 +281,9 @@ pub enum Refusal {
     /// The sidecore ends.
     #[error("the sidecore is shutting down")]
     ShuttingDown,
+    /// Whoever gave the order has taken it back.
+    #[error("the order was recalled before it could be carried out")]
+    Recalled,
     /// The channel is quarantined; it can only be removed.
     #[error("the channel is quarantined; remove it and make it anew")]
     Quarantined,
