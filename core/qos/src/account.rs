@@ -1,0 +1,129 @@
+use crate::program::Measure;
+use crate::{Bucket, Io, Limits, Program};
+
+/// Not affordable before this time, if nothing else is admitted meanwhile. In nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotBefore(pub u64);
+
+/// A channel's program, running: what it may still take of each limit.
+#[derive(Debug, Clone)]
+pub struct Account {
+    program: Program,
+    /// The limits that there are, in the order of [`Limits::measures`].
+    meters: [Option<Meter>; Limits::COUNT],
+    /// How many of the places at the front are in use.
+    count: usize,
+}
+
+/// One limit, running.
+#[derive(Debug, Clone)]
+struct Meter {
+    bucket: Bucket,
+    measure: Measure,
+}
+
+impl Account {
+    /// Starts a program, with full bursts.
+    #[must_use]
+    pub fn new(program: Program, now_ns: u64) -> Self {
+        let mut account = Self { program, meters: [const { None }; Limits::COUNT], count: 0 };
+        account.place(&[const { None }; Limits::COUNT], now_ns);
+        account
+    }
+
+    /// Runs another program from now on. A limit that both programs have keeps what is left of it and what is owed, within the
+    /// new burst; one that is new begins with a full burst (Q3).
+    pub fn retune(&mut self, program: Program, now_ns: u64) {
+        let old = core::mem::replace(&mut self.meters, [const { None }; Limits::COUNT]);
+        self.program = program;
+        self.place(&old, now_ns);
+    }
+
+    fn place(&mut self, old: &[Option<Meter>], now_ns: u64) {
+        let limits = self.program.limits.measures();
+        let limited = limits.into_iter().filter_map(|(rate, measure)| Some((rate?, measure)));
+        self.count = 0;
+        for (place, (rate, measure)) in self.meters.iter_mut().zip(limited) {
+            let kept = old.iter().flatten().find(|meter| meter.measure == measure);
+            let bucket = match kept {
+                Some(meter) => {
+                    let mut bucket = meter.bucket.clone();
+                    bucket.retune(rate, now_ns);
+                    bucket
+                }
+                None => Bucket::new(rate, now_ns),
+            };
+            *place = Some(Meter { bucket, measure });
+            self.count += 1;
+        }
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Whether there is any limit.
+    #[inline]
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.count > 0
+    }
+
+    /// Earns what the time is worth. Once a turn, before its first request.
+    #[inline]
+    pub fn refill(&mut self, now_ns: u64) {
+        for meter in self.meters.iter_mut().take(self.count).flatten() {
+            meter.bucket.refill(now_ns);
+        }
+    }
+
+    /// Whether every limit affords a request, as of the last refill.
+    ///
+    /// # Errors
+    /// [`NotBefore`]: when they will.
+    #[inline]
+    pub fn affords(&self, io: Io) -> Result<(), NotBefore> {
+        let meters = self.meters.iter().take(self.count).flatten();
+        if meters.clone().all(|meter| meter.affords(io)) { Ok(()) } else { Err(self.affordable_at(io)) }
+    }
+
+    /// Takes what a request takes, affordable or not, and gives its cost.
+    #[inline]
+    pub fn charge(&mut self, io: Io) -> u32 {
+        for meter in self.meters.iter_mut().take(self.count).flatten() {
+            meter.bucket.take(meter.measure.tokens(io));
+        }
+        self.program.cost.cost(io)
+    }
+
+    /// Takes what a request takes if every limit affords it, and gives its cost.
+    ///
+    /// # Errors
+    /// [`NotBefore`]: nothing was taken.
+    #[inline]
+    pub fn admit(&mut self, io: Io) -> Result<u32, NotBefore> {
+        self.affords(io)?;
+        Ok(self.charge(io))
+    }
+
+    #[cold]
+    fn affordable_at(&self, io: Io) -> NotBefore {
+        let meters = self.meters.iter().take(self.count).flatten().filter(|meter| !meter.affords(io));
+        let instants = meters.map(|meter| meter.bucket.affordable_at_ns(meter.measure.tokens(io)));
+        NotBefore(instants.max().unwrap_or(0))
+    }
+}
+
+impl Meter {
+    #[inline]
+    fn affords(&self, io: Io) -> bool {
+        let tokens = self.measure.tokens(io);
+        // What a limit does not count it does not stop, however deep in debt it is.
+        tokens == 0 || self.bucket.affords(tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Guarantees compiled to integers, and the choice of whose request is next.
+//!
+//! ```text
+//!   Guarantees ── compile ──► Program ──► Account (a channel's)      may this request go now?   token buckets, exact
+//!                               │            └── Lease (a sidecore's part of a tenant's Group)  tokens leased in slices
+//!                               └───────► Scheduler (a sidecore's, of a device)  whose turn?    mClock tags, three heaps
+//!                                            └── Window: how many commands the device may have of us
+//! ```
+//!
+//! What lives here: the arithmetic. Control says what a channel is promised ([`Guarantees`]) and compiles it, once, to numbers
+//! that a sidecore can run ([`Program`]). The sidecore keeps an [`Account`] a channel, which says of each request whether it is
+//! affordable, and a [`Scheduler`] a device, which says whose turn it is when there are more requests than the device may have.
+//! What does not: a clock (every call that needs the time is told it), threads, rings, devices, and any decision about who is
+//! promised what.
+//!
+//! # Limits
+//!
+//! A limit is a rate and a burst, of operations or of bytes, for reads, for writes or for both. Its [`Bucket`] counts in
+//! thousand-millionths of a token, so that a nanosecond earns a whole number of them: nothing is rounded, and nothing drifts.
+//! A request is affordable when each of its buckets holds what the request takes, or is full. So, of what is admitted in any
+//! window of time (Q1):
+//!
+//! > admitted ≤ rate × window + max(burst, the largest request)
+//!
+//! A request that is larger than the burst goes when the bucket is full and leaves it in debt; the debt is repaid before
+//! anything else goes. While no request is larger, the bound is rate × window + burst. Time that stands still or steps back
+//! earns nothing until it has passed its furthest point again: a limit holds by every reading of the clock.
+//!
+//! # Reservations and shares
+//!
+//! As in mClock (Gulati, Merchant, Varman: mClock, OSDI 2010), in two phases: whoever is behind its reservation goes first, the
+//! furthest behind before the others; when nobody is, whoever has had the least for its share. What nobody claims goes to
+//! whoever asks. Both are counted in cost units ([`CostModel`]), so that reads, writes and sizes add up. Unlike there
+//!
+//! * a turn is charged after it, by what it took: the order does not depend on what a request behind the head will cost;
+//! * limits are the buckets above, which hold exactly, and a limit is stronger than a reservation;
+//! * one part in [`Scheduler::SHARED_PART`] of the device is never reserved: reservations that add up to more than there is do
+//!   not shut anybody out (V4). Admission must leave that part free.
+//!
+//! # Cost
+//!
+//! An idle channel costs nothing. A decision takes time logarithmic in the number of channels that wait. Nothing allocates
+//! after set-up, and nothing locks: what sidecores share of a [`Group`] is one atomic word a limit.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_lossless)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod account;
+mod bucket;
+mod cost;
+mod error;
+mod group;
+mod guarantees;
+mod heap;
+mod program;
+mod scheduler;
+mod seeded;
+mod window;
+
+pub use account::{Account, NotBefore};
+pub use bucket::Bucket;
+pub use cost::{CostModel, Direction, Io};
+pub use error::QosError;
+pub use group::{Group, Lease};
+pub use guarantees::{Guarantees, Limits, Rate};
+pub use program::Program;
+pub use scheduler::{Next, Phase, Scheduler, Turn};
+pub use window::Window;
+
+/// Nanoseconds in a second.
+pub(crate) const SECOND_NS: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests;

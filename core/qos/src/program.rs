@@ -1,0 +1,88 @@
+use crate::{CostModel, Guarantees, Limits, QosError, Rate};
+
+/// Guarantees as a sidecore runs them. Made by control, checked, and handed over whole (Q3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program {
+    pub(crate) limits: Limits,
+    pub(crate) cost: CostModel,
+    pub(crate) reservation: u64,
+    pub(crate) share: u32,
+}
+
+impl Program {
+    /// Compiles guarantees for a device whose requests cost what `cost` says.
+    ///
+    /// # Errors
+    /// [`QosError::Range`]: a number is 0 or too large.
+    pub fn compile(guarantees: &Guarantees, cost: CostModel) -> Result<Self, QosError> {
+        guarantees.check()?;
+        let Guarantees { limits, reservation, share } = *guarantees;
+        Ok(Self { limits, cost, reservation, share })
+    }
+
+    /// What requests cost.
+    #[must_use]
+    pub fn cost_model(&self) -> &CostModel {
+        &self.cost
+    }
+
+    /// Cost units a second that are reserved.
+    #[must_use]
+    pub fn reservation(&self) -> u64 {
+        self.reservation
+    }
+
+    /// The weight over what is left.
+    #[must_use]
+    pub fn share(&self) -> u32 {
+        self.share
+    }
+}
+
+impl Default for Program {
+    /// No limit, no reservation, the usual share.
+    fn default() -> Self {
+        let Guarantees { limits, reservation, share } = Guarantees::default();
+        Self { limits, cost: CostModel::default(), reservation, share }
+    }
+}
+
+/// What a limit counts, and of which requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Measure {
+    /// Tokens for being a request: 0 or 1.
+    pub(crate) per_op: u32,
+    /// Tokens for each byte: 0 or 1.
+    pub(crate) per_byte: u32,
+    /// Whether reads are counted, and writes.
+    pub(crate) reads: bool,
+    pub(crate) writes: bool,
+}
+
+impl Limits {
+    /// The limits with what each counts, in a fixed order.
+    pub(crate) fn measures(&self) -> [(Option<Rate>, Measure); Self::COUNT] {
+        let ops = |reads, writes| Measure { per_op: 1, per_byte: 0, reads, writes };
+        let bytes = |reads, writes| Measure { per_op: 0, per_byte: 1, reads, writes };
+        [
+            (self.ops, ops(true, true)),
+            (self.bytes, bytes(true, true)),
+            (self.read_ops, ops(true, false)),
+            (self.read_bytes, bytes(true, false)),
+            (self.write_ops, ops(false, true)),
+            (self.write_bytes, bytes(false, true)),
+        ]
+    }
+}
+
+impl Measure {
+    /// Tokens that a request takes.
+    #[inline]
+    pub(crate) fn tokens(self, io: crate::Io) -> u32 {
+        let counted = match io.direction {
+            crate::Direction::Read => self.reads,
+            crate::Direction::Write => self.writes,
+        };
+        if counted { self.per_op + self.per_byte * io.bytes } else { 0 }
+    }
+}
