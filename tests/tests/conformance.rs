@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use vfiomux_tests::backend::{Backend, QemuStorageDaemon};
 use vfiomux_tests::check::{self, CheckError, Initial, Options, Segments};
 use vfiomux_tests::daemon::Vfiomuxd;
+use vfiomux_tests::frontend::{Driver, Request, STATUS_OK};
 use vfiomux_tests::lab::Lab;
 
 /// A disk that QEMU's own daemon serves: the checker is held against it before it judges anything of ours.
@@ -88,13 +89,14 @@ fn run_together(loads: &[Options]) {
     assert!(failures.is_empty(), "{failures:?}");
 }
 
-/// Two tenants at work on one simulated controller, twice, with buffers cut in every way.
+/// Two tenants at work on one device without hardware, twice, with buffers cut in every way.
 #[track_caller]
 fn two_tenants_on(spec: &str, queues: u16) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let daemon = Vfiomuxd::start(directory.path(), &[spec]);
-    let first = load(directory.path(), daemon.create_channel("a", "sim0", "alice", 48, queues), 1, queues);
-    let second = load(directory.path(), daemon.create_channel("b", "sim0", "bob", 48, queues), 2, queues);
+    let device = format!("{}0", spec.split(':').next().expect("a spec has a kind"));
+    let first = load(directory.path(), daemon.create_channel("a", &device, "alice", 48, queues), 1, queues);
+    let second = load(directory.path(), daemon.create_channel("b", &device, "bob", 48, queues), 2, queues);
     run_together(&[first.clone(), second.clone()]);
     let odd = |load: &Options| Options { segments: Segments::Odd, ..next(load) };
     run_together(&[odd(&first), odd(&second)]);
@@ -119,6 +121,51 @@ fn two_tenants_on_a_single_queue_pair_with_small_transfers() {
 #[test]
 fn two_tenants_on_a_controller_that_completes_out_of_order() {
     two_tenants_on("sim:nvme,size=256M,seed=7", 4);
+}
+
+#[test]
+fn two_tenants_on_a_disk_in_memory() {
+    two_tenants_on("ram:size=256M", 2);
+}
+
+#[test]
+fn two_tenants_on_a_disk_in_memory_with_4096_byte_blocks() {
+    two_tenants_on("ram:size=256M,lba=4096", 1);
+}
+
+#[test]
+fn a_device_that_does_nothing_and_a_disk_in_memory_stand_side_by_side() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon =
+        Vfiomuxd::start(directory.path(), &["null:size=1G", "ram:size=64M", "null:size=2G,lba=4096"]);
+    let list = daemon.ctl_json(&["device", "list"]);
+    let seen = |name: &str, key: &str| {
+        let device = list.as_array().and_then(|all| all.iter().find(|device| device["name"] == name));
+        device.map(|device| device[key].clone()).unwrap_or_default()
+    };
+    assert_eq!((seen("null0", "class"), seen("null0", "state")), ("null".into(), "ready".into()));
+    assert_eq!((seen("null1", "model"), seen("ram0", "class")), ("null device".into(), "ram".into()));
+    let socket = daemon.create_channel("a", "null1", "alice", 512, 1);
+    let mut driver = Driver::connect(&socket, 1).expect("a session");
+    driver.start_ring(0).expect("the ring starts");
+    let mut data = vec![0xa5; 8192];
+    assert_eq!(driver.request(0, Request::Write, 8, &mut data, false), Some(STATUS_OK));
+    assert_eq!(driver.request(0, Request::Read, 16, &mut data, true), Some(STATUS_OK));
+    drop(driver);
+    daemon.ctl(&["channel", "destroy", "a", "--force"]);
+    daemon.terminate();
+}
+
+/// C3
+#[test]
+fn the_next_owner_of_a_place_on_a_disk_in_memory_finds_zeros() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon = Vfiomuxd::start(directory.path(), &["ram:size=128M"]);
+    for owner in 1..4 {
+        let socket = daemon.create_channel("a", "ram0", &format!("tenant-{owner}"), 64, 1);
+        run_together(&[Options { span_bytes: 64 << 20, ..load(directory.path(), socket, owner, 1) }]);
+        daemon.ctl(&["channel", "destroy", "a", "--force"]);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::os::fd::RawFd;
 
 use crate::ended::{Ended, LocalLane};
-use crate::{BlockQueue, Command, Completion, LaneId, Segment, Status, SubmitError, Tag};
+use crate::{Addressing, BlockQueue, Command, Completion, LaneId, Limits, Segment, Status, SubmitError, Tag};
 
 /// A device that does nothing, at once: reads leave memory as it is, writes go nowhere.
 ///
@@ -16,6 +16,23 @@ impl NullQueue {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What such a device of `blocks` blocks takes in a command: anything.
+    #[must_use]
+    pub const fn limits(blocks: u64, block_bytes: u32) -> Limits {
+        Limits {
+            block_bytes,
+            blocks,
+            transfer_bytes_max: 1 << 20,
+            segments_max: u32::MAX,
+            boundary_blocks: 0,
+            addressing: Addressing::Any,
+            write_zeroes_blocks_max: 1 << 16,
+            deallocate_blocks_max: 1 << 16,
+            deallocate_zeroes: false,
+            volatile_cache: false,
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::DaemonError;
 #[derive(Debug, Clone, Default, Parser)]
 #[command(name = "vfiomuxd", version)]
 pub struct Arguments {
-    /// A device to own: a PCI address (0000:03:00.0), or a simulated one (sim:nvme,size=4G[,file=PATH]). May be repeated.
+    /// A device to own: a PCI address (0000:03:00.0), a simulated one (sim:nvme,size=4G[,file=PATH]), a disk in memory
+    /// (ram:size=4G) or one that does nothing (null:size=4G). May be repeated.
     #[arg(long = "device", value_name = "SPEC")]
     pub devices: Vec<String>,
     /// Configuration file; flags win over it.

@@ -1,11 +1,13 @@
 //! The daemon: what a command line asks for, made into a control thread that serves.
 //!
 //! Here the two sides of the function seam meet: a device named by a PCI address is taken from its driver and opened
-//! through VFIO; one named `sim:nvme,…` is simulated. Nothing behind the seam can tell which it is.
+//! through VFIO; one named `sim:nvme,…` is simulated. Nothing behind the seam can tell which it is. Beside them stand `null:…`
+//! and `ram:…`, which need no function at all: each command ends in the sidecore that submits it.
 
 mod arguments;
 mod devices;
 mod error;
+mod local;
 
 use std::path::PathBuf;
 

@@ -9,7 +9,7 @@ use vfiomux_rpc::Roles;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Functions to own: PCI addresses, or `sim:nvme,…`.
+    /// Functions to own: PCI addresses, or devices without hardware: `sim:nvme,…`, `ram:…`, `null:…`.
     pub devices: Vec<String>,
     /// Where the journal lives.
     pub state_dir: PathBuf,

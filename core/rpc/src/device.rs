@@ -57,6 +57,10 @@ pub enum FunctionClass {
     Nvme,
     /// A network interface controller.
     Network,
+    /// No hardware: takes every write and forgets it, and reads nothing. For measuring.
+    Null,
+    /// No hardware: a disk in the daemon's memory, gone with it.
+    Ram,
     /// Something that vfiomux does not carve.
     Other,
 }

@@ -228,7 +228,9 @@ fn within<T: FromStr + PartialOrd>(text: &str, low: T, high: T) -> Option<T> {
     text.parse().ok().filter(|number| (low..=high).contains(number))
 }
 
-fn parse_size(text: &str) -> Option<u64> {
+/// Reads a size: a number that may end in K, M, G or T, powers of 1024. `None` for anything else, and for nothing at all.
+#[must_use]
+pub fn parse_size(text: &str) -> Option<u64> {
     let (digits, shift) = match text.strip_suffix(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']) {
         None => (text, 0),
         Some(digits) => match text.as_bytes().last()?.to_ascii_uppercase() {

@@ -45,7 +45,7 @@ mod walk;
 
 pub use controller::Counters;
 pub use device::SimNvme;
-pub use device_spec::{DeviceSpec, Run};
+pub use device_spec::{DeviceSpec, Run, parse_size};
 pub use error::SimError;
 pub use fault::{Action, Fault, FaultRates, Match, QueueMatch};
 pub use function::SimFunction;

@@ -8,13 +8,14 @@ use std::sync::mpsc::Sender;
 
 use vfiomux_block::{Command, LaneId, Limits};
 use vfiomux_hw::{DmaBuffer, DmaDomain};
-use vfiomux_nvme::{Event, Info, Lane, Queue, QueueId};
-use vfiomux_rpc::{ErrorCode, EventKind, FunctionState, ObjectKind, RpcError};
+use vfiomux_nvme::{Event, Info, QueueId};
+use vfiomux_rpc::{ErrorCode, EventKind, FunctionClass, FunctionState, ObjectKind, RpcError};
 use vfiomux_sidecore::{Answer, DeviceSlot, Order};
 
 use super::Control;
 use super::channel::{Next, internal};
 use super::lines::DeviceAnswer;
+use super::queue::{DeviceLane, DeviceQueue};
 use super::warden::{BroughtUp, Head, Interrupt, Opener, Restarted, Warden};
 use super::worker::Worker;
 use crate::event::event;
@@ -37,6 +38,7 @@ pub(crate) struct Device {
     pub(crate) slot: DeviceSlot,
     /// Its completion queue on each sidecore that has one, by the sidecore's index.
     pub(crate) queues: BTreeMap<usize, QueueSeat>,
+    pub(crate) class: FunctionClass,
     pub(crate) info: Info,
     /// Submission queues that channels could still have to themselves.
     pub(crate) lanes_free: u16,
@@ -173,6 +175,7 @@ impl Control {
             domain: None,
             slot: slot.ok_or_else(|| RpcError::new(ErrorCode::NoSpace, "too many devices"))?,
             queues: BTreeMap::new(),
+            class: FunctionClass::Nvme,
             info: Info::default(),
             lanes_free: 0,
             namespaces: BTreeMap::new(),
@@ -216,7 +219,7 @@ impl Control {
         let Some(device) = self.devices.get_mut(name) else { return };
         device.domain = Some(up.domain);
         device.lanes_free = up.lanes_free;
-        device.info = up.info;
+        (device.class, device.info) = (up.class, up.info);
         device.skipped = up.skipped.into_iter().map(|skipped| (skipped.id, skipped.reason)).collect();
         let mut blank = Vec::new();
         for (namespace, head) in up.namespaces {
@@ -242,7 +245,7 @@ impl Control {
     fn seat_device(
         &mut self,
         name: &str,
-        queues: Vec<(Queue, Lane)>,
+        queues: Vec<(DeviceQueue, DeviceLane)>,
         next: impl FnOnce(&mut Control, &str) + 'static,
     ) {
         let Some(slot) = self.devices.get(name).map(|device| device.slot) else { return };
@@ -530,7 +533,7 @@ impl Control {
     fn close_function(
         &mut self,
         name: &str,
-        queues: Vec<Queue>,
+        queues: Vec<DeviceQueue>,
         next: impl FnOnce(&mut Control) + Send + 'static,
     ) {
         let Some(device) = self.devices.get_mut(name) else { return next(self) };

@@ -2,22 +2,22 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use vfiomux_nvme::Queue;
 use vfiomux_sidecore::{Answer, Handle, Order, SidecoreThread, Ticket};
 
 use super::Control;
+use super::queue::DeviceQueue;
 
-pub(crate) type DeviceOrder = Order<Queue>;
-pub(crate) type DeviceAnswer = Answer<Queue>;
+pub(crate) type DeviceOrder = Order<DeviceQueue>;
+pub(crate) type DeviceAnswer = Answer<DeviceQueue>;
 
 /// What to do with an answer.
 pub(crate) type Next = Box<dyn FnOnce(&mut Control, DeviceAnswer)>;
 
 /// One sidecore, as control sees it.
 pub(crate) struct Line {
-    pub(crate) handle: Handle<Queue>,
+    pub(crate) handle: Handle<DeviceQueue>,
     pub(crate) cpu: Option<u32>,
-    thread: Option<SidecoreThread<Queue>>,
+    thread: Option<SidecoreThread<DeviceQueue>>,
     waiting: HashMap<Ticket, Next>,
     /// Orders that the mailbox had no room for, in order.
     unsent: VecDeque<(DeviceOrder, Next)>,
@@ -30,7 +30,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn new(thread: SidecoreThread<Queue>, cpu: Option<u32>) -> Self {
+    pub(crate) fn new(thread: SidecoreThread<DeviceQueue>, cpu: Option<u32>) -> Self {
         Self {
             handle: thread.handle().clone(),
             cpu,

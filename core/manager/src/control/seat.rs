@@ -3,13 +3,14 @@
 use vfiomux_block::LaneId;
 use vfiomux_channel::{BlockChannel, ChannelId, ChannelSettings, Extent as Run, ExtentMap};
 use vfiomux_hw::DmaBuffer;
-use vfiomux_nvme::{Lane, QueueId};
+use vfiomux_nvme::QueueId;
 use vfiomux_rpc::{EventKind, ObjectKind};
 use vfiomux_sidecore::{Answer, DeviceSlot, Order};
 
 use super::Control;
 use super::channel::Seat;
 use super::lines::{DeviceAnswer, DeviceOrder};
+use super::queue::DeviceLane;
 use super::warden::LANE_DEPTH;
 use crate::event::event;
 use crate::seeded::{self, Bug};
@@ -74,7 +75,7 @@ impl Control {
         let (queue, own_lane, bytes) = (choice.queue, choice.own_lane, choice.settings.own_memory_bytes());
         let owned = id.to_owned();
         device.worker.run(
-            move |warden| -> Result<(Option<Lane>, Option<DmaBuffer>), String> {
+            move |warden| -> Result<(Option<DeviceLane>, Option<DmaBuffer>), String> {
                 let memory = warden.allocate(bytes)?;
                 let lane = if own_lane { Some(warden.create_lane(queue)?) } else { None };
                 Ok((lane, memory))
@@ -147,7 +148,7 @@ impl Control {
         &mut self,
         id: &str,
         choice: Choice,
-        lane: Option<Lane>,
+        lane: Option<DeviceLane>,
         memory: Option<DmaBuffer>,
         next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
     ) {
@@ -160,6 +161,9 @@ impl Control {
         self.order(choice.line, order, move |control, answer| match answer {
             Answer::LaneAttached { lane } => control.add_channel(&owned, choice, lane, memory, next),
             refused => {
+                let Some(lane_id) = lane_id else {
+                    return next(control, Err("the sidecore did not take the lane".to_owned()));
+                };
                 // The lane's memory stays with the refused order until the controller has forgotten the lane.
                 control.free_lane(&choice.device, choice.line, choice.slot, lane_id, move |control| {
                     drop(refused);

@@ -79,6 +79,7 @@ impl Control {
             device.address.as_ref().and_then(|a| a.parse().ok()).and_then(|a| self.sysfs.function(a).ok());
         let mut info = host.as_ref().map_or_else(|| simulated(&device.name), discovered);
         (info.state, info.reason, info.generation) = (device.state, device.reason.clone(), device.generation);
+        info.class = device.class;
         info.holders.clear();
         let about = &device.info;
         let text = |text: &String| (!text.is_empty()).then(|| text.clone());
@@ -130,7 +131,8 @@ impl Control {
         let granted = u64::from(about.lanes_max);
         let used = granted.saturating_sub(u64::from(device.lanes_free));
         info.pools = Some(Pools { bytes, queue_pairs: Pool { capacity: granted, used } });
-        info.nvme = device.namespaces.values().next().map(|seat| NvmeInfo {
+        let first = device.namespaces.values().next().filter(|_| device.class == FunctionClass::Nvme);
+        info.nvme = first.map(|seat| NvmeInfo {
             version: about.version.clone(),
             transfer_bytes_max: u64::from(seat.limits.transfer_bytes_max),
             queue_entries_max: about.depth_max,
@@ -358,7 +360,7 @@ fn discovered(function: &FunctionInfo) -> DeviceInfo {
     }
 }
 
-/// What is known of a function that no host has.
+/// What is known of a device that no bus has.
 fn simulated(name: &str) -> DeviceInfo {
     DeviceInfo {
         name: name.to_owned(),

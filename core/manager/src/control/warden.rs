@@ -4,36 +4,41 @@
 //! through the sidecore that has the device's queue, as [`vfiomux_sidecore::Order::Service`]: a controller may grant one queue
 //! pair and no more.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use vfiomux_block::{BlockQueue as _, Command, LaneId, Limits, Operation, Status};
 use vfiomux_hw::{DmaBuffer, DmaDomain, Function, HwError};
 use vfiomux_nvme::sync::BlockIo;
-use vfiomux_nvme::{
-    Controller, Info, Lane, Namespace, NvmeError, Options, Queue, QueueId, Skipped, State, SystemClock,
-};
+use vfiomux_nvme::{Controller, Info, NvmeError, Options, QueueId, Skipped, SystemClock};
+use vfiomux_rpc::FunctionClass;
 use vfiomux_sidecore::Answer;
 
 use super::lines::DeviceAnswer;
+use super::machine::{LocalDevice, Machine, Space, is_raised};
+use super::queue::{DeviceLane, DeviceQueue};
 use super::worker::{Idle, Poster};
 use crate::extent::Extent;
 use crate::label::{COPY_BYTES, Label, LabelError};
 use crate::signature;
 
-/// Opens a function. Runs on the device's thread, since taking a function from its driver can take seconds.
+/// Opens a device. Runs on the device's thread, since taking a function from its driver can take seconds.
 pub type Opener = Box<dyn FnOnce() -> Result<Opened, HwError> + Send>;
 
-/// A function that was opened.
-pub struct Opened {
-    /// The function.
-    pub function: Box<dyn Function>,
-    /// For a function of the host: the driver that it was taken from, if it had one, and is to be given back to.
-    pub claimed_from: Option<Option<String>>,
+/// A device that was opened.
+pub enum Opened {
+    /// A PCI function.
+    Function {
+        /// The function.
+        function: Box<dyn Function>,
+        /// For a function of the host: the driver that it was taken from, if it had one, and is to be given back to.
+        claimed_from: Option<Option<String>>,
+    },
+    /// A device that we play ourselves.
+    Local(LocalDevice),
 }
 
 /// Commands of a scrub at the device at a time.
@@ -66,7 +71,7 @@ impl Interrupt {
 pub(crate) struct Warden {
     name: String,
     poster: Poster,
-    controller: Option<Controller>,
+    machine: Option<Machine>,
     domain: Option<Arc<DmaDomain>>,
     interrupt: Interrupt,
     /// How long one command of our own may take.
@@ -78,10 +83,11 @@ pub(crate) struct Warden {
 /// What bring-up found and made.
 pub(crate) struct BroughtUp {
     /// A completion queue and its first lane for each sidecore that gets one.
-    pub(crate) queues: Vec<(Queue, Lane)>,
-    pub(crate) namespaces: Vec<(Namespace, Head)>,
+    pub(crate) queues: Vec<(DeviceQueue, DeviceLane)>,
+    pub(crate) namespaces: Vec<(Space, Head)>,
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) domain: Arc<DmaDomain>,
+    pub(crate) class: FunctionClass,
     pub(crate) info: Info,
     /// Lanes that channels could still have to themselves.
     pub(crate) lanes_free: u16,
@@ -89,8 +95,8 @@ pub(crate) struct BroughtUp {
 
 /// What a restart made.
 pub(crate) struct Restarted {
-    pub(crate) queues: Vec<(Queue, Lane)>,
-    pub(crate) namespaces: Vec<Namespace>,
+    pub(crate) queues: Vec<(DeviceQueue, DeviceLane)>,
+    pub(crate) namespaces: Vec<Space>,
     pub(crate) lanes_free: u16,
 }
 
@@ -111,78 +117,51 @@ impl Idle for Warden {
     const EVERY: Option<Duration> = Some(Duration::from_millis(100));
 
     fn idle(&mut self, poster: &Poster) {
-        let Some(controller) = self.controller.as_mut().filter(|_| !self.told_gone) else { return };
+        let Some(machine) = self.machine.as_mut().filter(|_| !self.told_gone) else { return };
         let name = self.name.clone();
-        if let Some((why, works)) = leaving(controller) {
+        if let Some((why, works)) = machine.leaving() {
             self.told_gone = true;
             if !works {
-                controller.mark_gone();
+                machine.mark_gone();
             }
             return poster.post(move |control| control.device_leaving(&name, why, works));
         }
         // An error changes the controller's state, which the look above takes up next time.
-        for event in controller.poll_events().unwrap_or_default() {
+        for event in machine.poll_events().unwrap_or_default() {
             let name = name.clone();
             poster.post(move |control| control.device_event(&name, &event));
         }
     }
 }
 
-/// Whether the controller is leaving, or has left: why, and whether it still works.
-fn leaving(controller: &Controller) -> Option<(&'static str, bool)> {
-    let notices = controller.function().notices();
-    if is_raised(notices.error) {
-        return Some(("it reported a fatal error on its bus", false));
-    }
-    if is_raised(notices.removal) {
-        return Some(("its removal was requested", true));
-    }
-    match controller.state() {
-        State::Gone => Some(("its registers no longer answer", false)),
-        State::Failed => Some(("its controller failed", false)),
-        _ => None,
-    }
-}
-
-fn is_raised(notice: Option<BorrowedFd<'_>>) -> bool {
-    notice.is_some_and(|fd| {
-        let mut poll = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        matches!(rustix::event::poll(&mut poll, Some(&Timespec::default())), Ok(1..))
-    })
-}
-
 impl Warden {
     pub(crate) fn new(name: String, poster: Poster, interrupt: Interrupt, service: Duration) -> Self {
-        Self { name, poster, controller: None, domain: None, interrupt, service, told_gone: false }
+        Self { name, poster, machine: None, domain: None, interrupt, service, told_gone: false }
     }
 
     /// Opens the function, starts the controller, makes a queue for up to `sidecores` sidecores and reads the labels.
     pub(crate) fn bring_up(&mut self, open: Opener, sidecores: usize) -> Result<BroughtUp, String> {
-        let Opened { function, claimed_from } = open().map_err(|error| error.to_string())?;
-        if let Some(driver) = claimed_from {
-            let address = self.name.clone();
-            self.poster.post(move |control| control.claimed(address, driver));
-        }
-        let options =
-            Options { vectors: u16::try_from(sidecores + 1).unwrap_or(u16::MAX), ..Options::default() };
-        let clock = Box::new(SystemClock::new());
-        let controller = Controller::start(function, options, clock).map_err(|error| error.to_string())?;
-        let domain = controller.domain().clone();
+        let machine = match open().map_err(|error| error.to_string())? {
+            Opened::Function { function, claimed_from } => self.start(function, claimed_from, sidecores)?,
+            Opened::Local(device) => Machine::Local(device),
+        };
+        let domain = machine.domain();
         self.domain = Some(domain.clone());
-        self.controller = Some(controller);
+        self.machine = Some(machine);
         let made = self.make_queues(sidecores).and_then(|mut made| {
             let Some((mut queue, lane)) = made.queues.pop() else { return Err(self.no_queues()) };
             let (lane, heads) = read_heads(&mut queue, lane, &domain, &made.namespaces)?;
             made.queues.push((queue, lane));
             Ok((made, heads))
         });
-        match (made, &self.controller) {
-            (Ok((made, heads)), Some(controller)) => Ok(BroughtUp {
+        match (made, &self.machine) {
+            (Ok((made, heads)), Some(machine)) => Ok(BroughtUp {
                 queues: made.queues,
                 namespaces: made.namespaces.into_iter().zip(heads).collect(),
-                skipped: controller.skipped().to_vec(),
+                skipped: machine.skipped().to_vec(),
                 domain,
-                info: controller.info().clone(),
+                class: machine.class(),
+                info: machine.info(),
                 lanes_free: made.lanes_free,
             }),
             (made, _) => {
@@ -193,27 +172,40 @@ impl Warden {
         }
     }
 
+    /// Starts the controller of a function that was opened.
+    fn start(
+        &self,
+        function: Box<dyn Function>,
+        claimed_from: Option<Option<String>>,
+        sidecores: usize,
+    ) -> Result<Machine, String> {
+        if let Some(driver) = claimed_from {
+            let address = self.name.clone();
+            self.poster.post(move |control| control.claimed(address, driver));
+        }
+        let options =
+            Options { vectors: u16::try_from(sidecores + 1).unwrap_or(u16::MAX), ..Options::default() };
+        let clock = Box::new(SystemClock::new());
+        let controller = Controller::start(function, options, clock).map_err(|error| error.to_string())?;
+        Ok(controller.into())
+    }
+
     /// Starts a controller again that was halted, and makes its queues anew.
     pub(crate) fn restart(&mut self, sidecores: usize) -> Result<Restarted, String> {
         self.interrupt.clear();
-        self.with_controller(Controller::restart).map_err(|error| error.to_string())?;
+        self.with_machine(Machine::restart).map_err(|error| error.to_string())?;
         self.make_queues(sidecores)
     }
 
     fn make_queues(&mut self, sidecores: usize) -> Result<Restarted, String> {
-        let Some(controller) = &mut self.controller else { return Err(format!("{} is closed", self.name)) };
-        let info = controller.info();
-        let count = sidecores.min(usize::from(info.queues_max)).min(usize::from(info.lanes_max));
+        let Some(machine) = &mut self.machine else { return Err(format!("{} is closed", self.name)) };
+        let count = sidecores.min(machine.queues_max());
         let mut queues = Vec::new();
         for index in 0..count {
-            let vector = u16::try_from(index + 1)
-                .ok()
-                .filter(|vector| usize::from(*vector) < controller.vectors().len());
-            let queue = controller.create_queue(QUEUE_DEPTH, vector).map_err(|error| error.to_string())?;
-            let lane = controller.create_lane(queue.id(), LANE_DEPTH).map_err(|error| error.to_string())?;
-            queues.push((queue, lane));
+            let made = machine.create_queue(index, QUEUE_DEPTH, LANE_DEPTH);
+            queues.push(made.map_err(|error| error.to_string())?);
         }
-        let (namespaces, lanes_free) = (controller.namespaces().to_vec(), controller.lanes_free());
+        let (namespaces, lanes_free) = (machine.spaces(), machine.lanes_free());
         if queues.is_empty() {
             return Err(self.no_queues());
         }
@@ -225,33 +217,32 @@ impl Warden {
     }
 
     /// A submission queue for one more channel.
-    pub(crate) fn create_lane(&mut self, queue: QueueId) -> Result<Lane, String> {
-        self.with_controller(|controller| controller.create_lane(queue, LANE_DEPTH))
-            .map_err(|error| error.to_string())
+    pub(crate) fn create_lane(&mut self, queue: QueueId) -> Result<DeviceLane, String> {
+        self.with_machine(|machine| machine.create_lane(queue, LANE_DEPTH)).map_err(|error| error.to_string())
     }
 
     /// Deletes a submission queue: when this returns well, its commands have ended for certain.
     pub(crate) fn delete_lane(&mut self, lane: LaneId) -> Result<(), String> {
-        if self.controller.is_none() {
+        if self.machine.is_none() {
             // It was given up, which was the barrier for all of them.
             return Ok(());
         }
-        self.with_controller(|controller| controller.delete_lane(lane)).map_err(|error| error.to_string())
+        self.with_machine(|machine| machine.delete_lane(lane)).map_err(|error| error.to_string())
     }
 
     /// Asks the controller to end commands early. Whether it does is up to it.
     pub(crate) fn abort(&mut self, ids: &[(u16, u16)]) {
         for &(queue, command) in ids {
             // An abort that fails changes nothing; deleting the queue comes next.
-            let _ = self.with_controller(|controller| controller.abort(LaneId(queue), command));
+            let _ = self.with_machine(|machine| machine.abort(LaneId(queue), command));
         }
     }
 
     /// Stops the controller for certain: by disabling it, by resetting the function, else by giving the function up, which
     /// cuts it off from the bus. Afterwards nothing is at work any more.
     pub(crate) fn stop(&mut self) {
-        if let Err(error) = self.with_controller(Controller::halt)
-            && self.controller.take().is_some()
+        if let Err(error) = self.with_machine(Machine::halt)
+            && self.machine.take().is_some()
         {
             tracing::warn!(device = self.name, %error, "the controller cannot be stopped; its function is given up");
         }
@@ -259,8 +250,8 @@ impl Warden {
 
     /// Shuts the controller down and gives the function up.
     pub(crate) fn close(&mut self) {
-        if let Some(mut controller) = self.controller.take()
-            && let Err(error) = controller.shutdown()
+        if let Some(mut machine) = self.machine.take()
+            && let Err(error) = machine.shutdown()
         {
             tracing::warn!(device = self.name, %error, "the controller did not shut down in order");
         }
@@ -375,7 +366,7 @@ impl Warden {
     /// Commands of our own, for one operation. What is not over when it gives up is never taken for an answer to another's.
     fn commands(&self) -> Commands {
         let (answer_to, answers) = mpsc::channel();
-        let notices = self.controller.as_ref().map(|controller| controller.function().notices());
+        let notices = self.machine.as_ref().and_then(Machine::notices);
         Commands {
             // Without the descriptor, only the deadline ends the wait.
             error: notices.and_then(|notices| notices.error?.try_clone_to_owned().ok()),
@@ -388,12 +379,12 @@ impl Warden {
         }
     }
 
-    fn with_controller<T>(
+    fn with_machine<T>(
         &mut self,
-        call: impl FnOnce(&mut Controller) -> Result<T, NvmeError>,
+        call: impl FnOnce(&mut Machine) -> Result<T, NvmeError>,
     ) -> Result<T, NvmeError> {
-        match &mut self.controller {
-            Some(controller) => call(controller),
+        match &mut self.machine {
+            Some(machine) => call(machine),
             None => Err(NvmeError::Stopped { controller: self.name.clone() }),
         }
     }
@@ -476,11 +467,11 @@ fn within_boundary(limits: &Limits, lba: u64, blocks: u32, operation: Operation)
 
 /// Reads what each namespace begins with, before the queue goes to its sidecore.
 fn read_heads(
-    queue: &mut Queue,
-    lane: Lane,
+    queue: &mut DeviceQueue,
+    lane: DeviceLane,
     domain: &Arc<DmaDomain>,
-    namespaces: &[Namespace],
-) -> Result<(Lane, Vec<Head>), String> {
+    namespaces: &[Space],
+) -> Result<(DeviceLane, Vec<Head>), String> {
     let lane = queue.attach(lane);
     let heads = namespaces
         .iter()
@@ -506,10 +497,10 @@ fn read_heads(
 }
 
 fn read_head(
-    queue: &mut Queue,
+    queue: &mut DeviceQueue,
     lane: LaneId,
     domain: &Arc<DmaDomain>,
-    namespace: &Namespace,
+    namespace: &Space,
 ) -> Result<Vec<u8>, String> {
     let limits = namespace.limits;
     let blocks = (signature::PROBED_BYTES as u64 / u64::from(limits.block_bytes)).min(limits.blocks);

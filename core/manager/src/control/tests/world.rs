@@ -176,7 +176,7 @@ impl World {
                     name,
                     address: None,
                     open: Box::new(move || {
-                        Ok(Opened { function: Box::new(sim.function()), claimed_from: None })
+                        Ok(Opened::Function { function: Box::new(sim.function()), claimed_from: None })
                     }),
                     format_if_blank,
                 })
