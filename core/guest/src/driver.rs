@@ -36,9 +36,18 @@ pub struct Arena {
 impl Arena {
     /// Zeroed memory of `size_bytes`, which the guest sees at `guest_addr`, a multiple of 4096.
     pub fn new(size_bytes: u64, guest_addr: u64) -> Result<Self, GuestError> {
+        Self::of(MemfdFlags::empty(), size_bytes, guest_addr)
+    }
+
+    /// The same of huge pages of 2 MiB: size and address are multiples of that, and the machine has reserved enough of them.
+    pub fn huge(size_bytes: u64, guest_addr: u64) -> Result<Self, GuestError> {
+        Self::of(MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB, size_bytes, guest_addr)
+    }
+
+    fn of(pages: MemfdFlags, size_bytes: u64, guest_addr: u64) -> Result<Self, GuestError> {
         let failed = |errno: rustix::io::Errno| GuestError::Map { size_bytes, source: errno.into() };
-        let file =
-            memfd_create("vfiomux-arena", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(failed)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | pages;
+        let file = memfd_create("vfiomux-arena", flags).map_err(failed)?;
         ftruncate(&file, size_bytes).map_err(failed)?;
         fcntl_add_seals(&file, SealFlags::SHRINK).map_err(failed)?;
         let region = Arc::new(FileRegion::map(file, 0, size_bytes)?);

@@ -10,15 +10,23 @@ use vfiomux_guest::memory::OutsideMemory;
 #[non_exhaustive]
 pub enum FrontendError {
     /// The endpoint does not take connections.
-    #[error("cannot connect to {}: {source}; vfiomuxctl channel list says whether a channel listens there", path.display())]
+    #[error("cannot connect to {}: {source}; is its server running? (vfiomuxctl channel list shows the endpoints of vfiomuxd)", path.display())]
     Connect {
         /// The socket.
         path: PathBuf,
         /// Why.
-        source: vhost::Error,
+        source: io::Error,
+    },
+    /// The endpoint took the connection and then said nothing.
+    #[error("{} has not answered for {seconds} s; another VMM may be connected to it, and most back-ends serve one at a time", path.display())]
+    NoAnswer {
+        /// The socket.
+        path: PathBuf,
+        /// How long was waited.
+        seconds: u64,
     },
     /// A message of the session was refused or not answered.
-    #[error("{step}: {source}; the daemon's log says what it did not like")]
+    #[error("{step}: {source}; the back-end's log may say what it did not like")]
     Session {
         /// What was being done.
         step: &'static str,
@@ -30,7 +38,7 @@ pub enum FrontendError {
     Lacks(&'static str),
     /// More queues than the disk has.
     #[error(
-        "the disk has {available} queues, {wanted} were asked for; ask for fewer, or create the channel with --queues {wanted}"
+        "the disk has {available} queues, {wanted} were asked for; ask for fewer, or give the disk more (vfiomuxctl channel create --queues {wanted})"
     )]
     Queues {
         /// How many were asked for.
@@ -47,6 +55,18 @@ pub enum FrontendError {
         requests: u16,
         /// Bytes of the longest request.
         request_bytes: u32,
+    },
+    /// No huge pages.
+    #[error(
+        "no {} MiB of huge pages: {source}; reserve them (sysctl vm.nr_hugepages={}), or do without",
+        size_bytes >> 20,
+        size_bytes >> 21
+    )]
+    HugePages {
+        /// How much was wanted.
+        size_bytes: u64,
+        /// The kernel's answer.
+        source: GuestError,
     },
     /// The memory to be lent.
     #[error(transparent)]

@@ -1,32 +1,25 @@
 use std::sync::Arc;
 
-use vfiomux_guest::driver::{Arena, Buffer, DriverRing};
-use vfiomux_spec::virtio::blk::RequestHeader;
+use vfiomux_guest::RingSetup;
+use vfiomux_guest::driver::Arena;
 use vfiomux_spec::virtio::features::RING_INDIRECT_DESC;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
-use zerocopy::IntoBytes;
 
 use crate::error::event;
 use crate::layout::Layout;
+use crate::ring::Ring;
 use crate::{Completion, FrontendError, Operation, Shape, Slot};
-
-/// What a status byte holds until the back-end has written it: no status of the standard.
-const STATUS_UNWRITTEN: u8 = 0xff;
-const HEADER_BYTES: u32 = size_of::<RequestHeader>() as u32;
 
 /// One virtqueue of a session, as requests. Allocates nothing once it is made.
 #[derive(Debug)]
 pub struct Queue {
     arena: Arc<Arena>,
     layout: Layout,
-    ring: DriverRing,
-    indirect: bool,
+    ring: Ring,
     kick: EventFd,
     call: EventFd,
     /// Slots that nobody has.
     free: Vec<u16>,
-    /// Of each head in flight: the slot of its request.
-    slot_of_head: Box<[u16]>,
     kicks: u64,
 }
 
@@ -37,23 +30,27 @@ impl Queue {
         index: u16,
         features: u64,
     ) -> Result<Self, FrontendError> {
-        let layout = Layout::of(shape, index)?;
+        let layout = Layout::of(shape, index, features & RING_INDIRECT_DESC != 0)?;
         let eventfd = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(event("making an eventfd"));
         Ok(Self {
-            ring: DriverRing::new(arena, layout.ring, layout.entries, features)?,
+            ring: Ring::new(arena, layout, shape.requests, features)?,
             arena: arena.clone(),
-            indirect: features & RING_INDIRECT_DESC != 0,
             kick: eventfd()?,
             call: eventfd()?,
             free: (0..shape.requests).rev().collect(),
-            slot_of_head: vec![0; layout.entries.into()].into(),
             layout,
             kicks: 0,
         })
     }
 
-    pub(crate) fn ring(&self) -> &DriverRing {
-        &self.ring
+    /// What a back-end is told of its ring.
+    #[must_use]
+    pub fn setup(&self) -> RingSetup {
+        self.ring.setup()
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     pub(crate) fn kick_event(&self) -> &EventFd {
@@ -76,12 +73,23 @@ impl Queue {
         self.kicks
     }
 
+    /// How often the back-end has called since this was last asked. A system call.
+    pub fn take_calls(&self) -> Result<u64, FrontendError> {
+        match self.call.read() {
+            Ok(calls) => Ok(calls),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) => Err(event("counting calls")(error)),
+        }
+    }
+
     /// Takes the memory for one more request; `None` when as many are in flight as may be.
+    #[inline]
     pub fn take(&mut self) -> Option<Slot> {
         self.free.pop().map(Slot)
     }
 
     /// Gives it back.
+    #[inline]
     pub fn give_back(&mut self, slot: Slot) {
         self.free.push(slot.0);
     }
@@ -106,48 +114,18 @@ impl Queue {
     ///
     /// # Errors
     /// [`FrontendError::TooLong`], and then the slot is free again.
+    #[inline]
     pub fn submit(&mut self, slot: Slot, operation: Operation) -> Result<(), FrontendError> {
-        let submitted = self.add(slot.0, operation);
-        if submitted.is_err() {
+        if operation.data_bytes() > self.layout.slot_bytes {
             self.give_back(slot);
+            return Err(FrontendError::TooLong);
         }
-        submitted
-    }
-
-    fn add(&mut self, slot: u16, operation: Operation) -> Result<(), FrontendError> {
-        let len = operation.data_bytes();
-        self.fits(len as usize)?;
-        let header = RequestHeader {
-            request_type: (operation.request_type() as u32).into(),
-            reserved: 0.into(),
-            sector: operation.sector().into(),
-        };
-        self.arena.write(self.layout.header(slot), header.as_bytes())?;
-        self.arena.write(self.layout.status(slot), &[STATUS_UNWRITTEN])?;
-        let (header, status) = (self.layout.header(slot), self.layout.status(slot));
-        let header = Buffer { guest_addr: header, len: HEADER_BYTES, writable: false };
-        let status = Buffer { guest_addr: status, len: 1, writable: true };
-        if len == 0 {
-            return self.chain(slot, &[header, status]);
-        }
-        let writable = matches!(operation, Operation::Read { .. });
-        let data = Buffer { guest_addr: self.layout.data(slot), len, writable };
-        self.chain(slot, &[header, data, status])
-    }
-
-    fn chain(&mut self, slot: u16, buffers: &[Buffer]) -> Result<(), FrontendError> {
-        let head = if self.indirect {
-            self.ring.add_indirect(&self.arena, self.layout.table(slot), buffers)
-        } else {
-            self.ring.add(buffers)
-        };
-        // The ring has room for all slots at once, so this can only be a request that does not fit one.
-        let entry = head.and_then(|head| self.slot_of_head.get_mut(usize::from(head)));
-        *entry.ok_or(FrontendError::TooLong)? = slot;
+        self.ring.add(slot.0, operation);
         Ok(())
     }
 
     /// Lets the device see all that was submitted, and kicks it if it sleeps.
+    #[inline]
     pub fn publish(&mut self) -> Result<(), FrontendError> {
         if self.ring.publish() {
             self.kicks += 1;
@@ -156,15 +134,25 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes the next completion, if there is one.
+    /// Looks how many requests the device has answered. [`next_completion`](Self::next_completion) gives these.
+    #[inline]
+    pub fn look(&mut self) -> Result<u16, FrontendError> {
+        Ok(self.ring.returned()?)
+    }
+
+    /// Takes the next completion that the last [`look`](Self::look) found.
+    #[inline]
+    pub fn next_completion(&mut self) -> Result<Option<Completion>, FrontendError> {
+        Ok(self.ring.take()?.map(|(slot, status)| Completion { slot: Slot(slot), status }))
+    }
+
+    /// Takes the next completion, if there is one: looks and takes.
     pub fn poll(&mut self) -> Result<Option<Completion>, FrontendError> {
-        let Some(used) = self.ring.poll()? else {
-            return Ok(None);
-        };
-        let slot = self.slot_of_head.get(usize::from(used.head)).copied().ok_or(FrontendError::TooLong)?;
-        let mut status = [0];
-        self.arena.read(self.layout.status(slot), &mut status)?;
-        Ok(Some(Completion { slot: Slot(slot), status: status[0] }))
+        match self.next_completion()? {
+            Some(completion) => Ok(Some(completion)),
+            None if self.look()? == 0 => Ok(None),
+            None => self.next_completion(),
+        }
     }
 
     /// Asks to be called at the next completion; true when there is one already.

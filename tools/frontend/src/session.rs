@@ -1,4 +1,5 @@
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,10 +11,10 @@ use vfiomux_spec::virtio::features::{
 use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
-use zerocopy::FromBytes;
 
-use crate::error::step;
+use crate::error::{event, step};
 use crate::layout::{self, GUEST_BASE};
+use crate::patience::Patience;
 use crate::{FrontendError, Queue};
 
 /// What a driver like ours understands of a disk.
@@ -28,6 +29,8 @@ const FEATURES: u64 = VERSION_1
     | F_MQ;
 /// What it cannot do without.
 const FEATURES_NEEDED: u64 = VERSION_1 | VHOST_USER_PROTOCOL_FEATURES;
+/// Bytes of the configuration space up to and including `num_queues` (virtio 1.3 5.2.4).
+const CONFIG_BYTES: usize = 36;
 /// What the crate `vhost` knows of a ring's addresses: nothing is logged.
 const VRING_FLAGS_NONE: u32 = 0;
 
@@ -42,9 +45,20 @@ pub struct Shape {
     pub request_bytes: u32,
 }
 
+/// What the lent memory is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// Pages of the usual size: nothing has to be set up for them.
+    Ordinary,
+    /// Huge pages of 2 MiB, which the machine must have reserved.
+    Huge,
+}
+
 /// A connection to a vhost-user disk, with its memory and its running queues. Dropping it hangs up.
 pub struct Session {
     frontend: Frontend,
+    /// The same socket, to be shut down when the endpoint does not answer.
+    hang_up: UnixStream,
     path: PathBuf,
     features: u64,
     config: BlkConfig,
@@ -64,13 +78,27 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// Connects to an endpoint, negotiates, lends it memory and starts the queues.
+    /// Connects to an endpoint, negotiates, lends it memory of ordinary pages and starts the queues.
     pub fn connect(path: &Path, shape: &Shape) -> Result<Self, FrontendError> {
-        let mut frontend = Frontend::connect(path, shape.queues.into())
-            .map_err(|source| FrontendError::Connect { path: path.to_owned(), source })?;
+        Self::connect_with(path, shape, Pages::Ordinary)
+    }
+
+    /// As [`connect`](Self::connect), with memory of such pages.
+    pub fn connect_with(path: &Path, shape: &Shape, pages: Pages) -> Result<Self, FrontendError> {
+        let refused = |source| FrontendError::Connect { path: path.to_owned(), source };
+        let stream = UnixStream::connect(path).map_err(refused)?;
+        let patience = Patience::new(&stream).map_err(refused)?;
+        let started = Self::start(path, stream, shape, pages);
+        patience.judge(path, started)
+    }
+
+    fn start(path: &Path, stream: UnixStream, shape: &Shape, pages: Pages) -> Result<Self, FrontendError> {
+        let hang_up = stream.try_clone().map_err(event("keeping a hand on the socket"))?;
+        let mut frontend = Frontend::from_stream(stream, shape.queues.into());
         let features = negotiate(&mut frontend, shape.queues)?;
         let config = read_config(&mut frontend)?;
-        let arena = Arc::new(Arena::new(layout::memory_bytes(shape)?, GUEST_BASE)?);
+        let indirect = features & RING_INDIRECT_DESC != 0;
+        let arena = Arc::new(arena(layout::memory_bytes(shape, indirect)?, pages)?);
         lend(&mut frontend, &arena)?;
         let queues: Vec<Queue> = (0..shape.queues)
             .map(|index| Queue::new(&arena, shape, index, features))
@@ -78,7 +106,7 @@ impl Session {
         for (index, queue) in queues.iter().enumerate() {
             start(&mut frontend, index, queue)?;
         }
-        Ok(Self { frontend, path: path.to_owned(), features, config, arena, queues })
+        Ok(Self { frontend, hang_up, path: path.to_owned(), features, config, arena, queues })
     }
 
     /// Where it is connected.
@@ -129,10 +157,11 @@ impl Session {
 
     /// Stops the queues in order. The endpoint answers when nothing of theirs is in flight any more.
     pub fn stop(self) -> Result<(), FrontendError> {
-        for index in 0..self.queues.len() {
-            self.frontend.get_vring_base(index).map_err(step("stopping a queue"))?;
-        }
-        Ok(())
+        let patience = Patience::new(&self.hang_up).map_err(event("keeping a hand on the socket"))?;
+        let stopped = (0..self.queues.len()).try_for_each(|index| {
+            self.frontend.get_vring_base(index).map(drop).map_err(step("stopping a queue"))
+        });
+        patience.judge(&self.path, stopped)
     }
 
     pub(crate) fn socket(&self) -> i32 {
@@ -150,7 +179,7 @@ fn negotiate(frontend: &mut Frontend, queues: u16) -> Result<u64, FrontendError>
     let features = frontend.get_features().map_err(step("asking for the features"))? & FEATURES;
     if features & FEATURES_NEEDED != FEATURES_NEEDED {
         return Err(FrontendError::Lacks(
-            "offers no virtio 1 disk with protocol features; it is not one of vfiomuxd's",
+            "offers no virtio 1 device with protocol features; is it a vhost-user-blk socket?",
         ));
     }
     let wanted = VhostUserProtocolFeatures::MQ
@@ -158,30 +187,44 @@ fn negotiate(frontend: &mut Frontend, queues: u16) -> Result<u64, FrontendError>
         | VhostUserProtocolFeatures::CONFIG;
     let offered = frontend.get_protocol_features().map_err(step("asking for the protocol features"))?;
     if !offered.contains(VhostUserProtocolFeatures::CONFIG) {
-        return Err(FrontendError::Lacks("has no configuration space; it is not one of vfiomuxd's"));
+        return Err(FrontendError::Lacks("has no configuration space; is it a vhost-user-blk socket?"));
     }
     frontend.set_protocol_features(offered & wanted).map_err(step("agreeing on protocol features"))?;
     if offered.contains(VhostUserProtocolFeatures::REPLY_ACK) {
         // Every message is answered, so that a refusal is heard where it happens.
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
     }
-    if offered.contains(VhostUserProtocolFeatures::MQ) {
-        let available = frontend.get_queue_num().map_err(step("asking for the number of queues"))?;
-        if available < queues.into() {
-            return Err(FrontendError::Queues { wanted: queues, available });
-        }
+    let available = if offered.contains(VhostUserProtocolFeatures::MQ) {
+        frontend.get_queue_num().map_err(step("asking for the number of queues"))?
+    } else {
+        1
+    };
+    if available < queues.into() {
+        return Err(FrontendError::Queues { wanted: queues, available });
     }
     frontend.set_features(features).map_err(step("agreeing on features"))?;
     Ok(features)
 }
 
+/// Reads as much of the configuration space as a block device has had since virtio 1.0 gave it several queues: back-ends differ
+/// in how much more they have, and some do not answer at all to those who ask for more than that.
 fn read_config(frontend: &mut Frontend) -> Result<BlkConfig, FrontendError> {
-    let empty = [0; size_of::<BlkConfig>()];
+    let mut config = [0; size_of::<BlkConfig>()];
+    let known = &mut config[..CONFIG_BYTES];
     let (_, bytes) = frontend
-        .get_config(0, empty.len() as u32, VhostUserConfigFlags::empty(), &empty)
+        .get_config(0, CONFIG_BYTES as u32, VhostUserConfigFlags::empty(), known)
         .map_err(step("reading the configuration space"))?;
-    BlkConfig::read_from_bytes(&bytes)
-        .map_err(|_| FrontendError::Lacks("has a configuration space of another size"))
+    // The crate `vhost` refuses answers of another length than was asked for.
+    known.copy_from_slice(&bytes);
+    Ok(zerocopy::transmute!(config))
+}
+
+fn arena(size_bytes: u64, pages: Pages) -> Result<Arena, FrontendError> {
+    match pages {
+        Pages::Ordinary => Ok(Arena::new(size_bytes, GUEST_BASE)?),
+        Pages::Huge => Arena::huge(size_bytes, GUEST_BASE)
+            .map_err(|source| FrontendError::HugePages { size_bytes, source }),
+    }
 }
 
 /// Lets the endpoint use the arena.
@@ -199,7 +242,7 @@ fn lend(frontend: &mut Frontend, arena: &Arena) -> Result<(), FrontendError> {
 }
 
 fn start(frontend: &mut Frontend, index: usize, queue: &Queue) -> Result<(), FrontendError> {
-    let ring = queue.ring().setup();
+    let ring = queue.setup();
     let entries = u16::try_from(ring.size).unwrap_or(u16::MAX);
     let addresses = VringConfigData {
         queue_max_size: entries,

@@ -1,12 +1,12 @@
 //! A queue against the device's side of a ring, in one arena.
 
 use vfiomux_guest::{Chain, SplitRing};
-use vfiomux_spec::virtio::blk::{STATUS_IOERR, STATUS_OK};
+use vfiomux_spec::virtio::blk::{RequestHeader, STATUS_IOERR, STATUS_OK};
 use vfiomux_spec::virtio::features::RING_EVENT_IDX;
 use zerocopy::FromBytes;
 
 use super::*;
-use crate::layout::{self, GUEST_BASE};
+use crate::Loopback;
 
 const SHAPE: Shape = Shape { queues: 1, requests: 4, request_bytes: 8192 };
 
@@ -27,9 +27,9 @@ struct Seen {
 
 impl Bench {
     fn new(features: u64) -> Self {
-        let arena = Arc::new(Arena::new(layout::memory_bytes(&SHAPE).unwrap(), GUEST_BASE).unwrap());
-        let queue = Queue::new(&arena, &SHAPE, 0, features).unwrap();
-        let device = SplitRing::new(arena.map(), &queue.ring().setup(), None).unwrap();
+        let mut loopback = Loopback::new(&SHAPE, features).unwrap();
+        let queue = loopback.take_queues().remove(0);
+        let device = SplitRing::new(loopback.arena().map(), &queue.setup(), None).unwrap();
         Self { queue, device, chain: Chain::new() }
     }
 
