@@ -47,6 +47,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vfiomux-side-by-side", &["vfiomux-load", "vfiomux-plot", "vfiomux-rpc"]),
     ("vfiomux-demo", &["vfiomux-daemon", "vfiomux-rpc", "vfiomux-guest", "vfiomux-spec", "vfiomux-frontend"]),
     ("xtask", &[]),
+    // The benches hold both ends of each part of the data path.
+    (
+        "vfiomux-instructions",
+        &[
+            "vfiomux-spec",
+            "vfiomux-hw",
+            "vfiomux-block",
+            "vfiomux-guest",
+            "vfiomux-vhost",
+            "vfiomux-nvme",
+            "vfiomux-channel",
+            "vfiomux-sidecore",
+            "vfiomux-sim",
+        ],
+    ),
     // The programs that try a crate on a real kernel are among the tests, and so is the seeded world.
     (
         "vfiomux-tests",
