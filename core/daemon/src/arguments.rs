@@ -1,7 +1,8 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use vfiomux_manager::config::{Config, Mode};
+use vfiomux_manager::config::{Config, SidecoreCpu, parse_mode};
+use vfiomux_rpc::SidecoreMode;
 
 use crate::DaemonError;
 
@@ -25,29 +26,20 @@ pub struct Arguments {
     /// The control socket [default: /run/vfiomux/control.sock].
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
-    /// What a sidecore does when there is nothing to do [default: adaptive].
-    #[arg(long, value_enum)]
-    pub mode: Option<ModeArgument>,
-    /// Processors for the sidecores, one thread each (1,3). Without, one thread that is not pinned.
-    #[arg(long, value_delimiter = ',', value_name = "CPU")]
-    pub cpus: Vec<u32>,
+    /// What a sidecore does when there is nothing to do: look again for ever, spin only while that is likely to cost less than a
+    /// sleep, or sleep at once [default: adaptive].
+    #[arg(long, value_name = "poll|adaptive|event", value_parser = parse_mode)]
+    pub mode: Option<SidecoreMode>,
+    /// Processors for the sidecores, one thread each, with modes of their own where those of --mode do not fit (1,3:event).
+    /// Without, one thread that is not pinned.
+    #[arg(long, value_delimiter = ',', value_name = "CPU[:MODE]")]
+    pub cpus: Vec<SidecoreCpu>,
     /// Own functions that no IOMMU keeps from this host's memory. Whoever controls such a device controls the host.
     #[arg(long)]
     pub allow_unsafe_noiommu: bool,
     /// How much is logged to standard error.
     #[arg(long, value_enum, default_value_t)]
     pub log: LogLevel,
-}
-
-/// See [`Mode`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ModeArgument {
-    /// Poll on.
-    Poll,
-    /// Poll for a while, then sleep.
-    Adaptive,
-    /// Sleep at once.
-    Event,
 }
 
 /// How much is logged.
@@ -90,11 +82,7 @@ impl Arguments {
             config.control.clone_from(path);
         }
         if let Some(mode) = self.mode {
-            config.sidecores.mode = match mode {
-                ModeArgument::Poll => Mode::Poll,
-                ModeArgument::Adaptive => Mode::Adaptive,
-                ModeArgument::Event => Mode::Event,
-            };
+            config.sidecores.mode = mode;
         }
         if !self.cpus.is_empty() {
             config.sidecores.cpus.clone_from(&self.cpus);

@@ -1,5 +1,8 @@
 //! The configuration file: TOML, every key checked.
 
+mod balance;
+mod sidecores;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -23,30 +26,6 @@ pub struct Config {
     pub roles: Roles,
 }
 
-/// The polling threads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Sidecores {
-    /// Processors to pin them to, one thread each; empty for one thread that is not pinned.
-    pub cpus: Vec<u32>,
-    /// `poll`, `adaptive` or `event`.
-    pub mode: Mode,
-    /// How long an adaptive sidecore polls in vain before it sleeps, microseconds.
-    pub spin_us: u32,
-}
-
-/// When a sidecore sleeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// Never.
-    Poll,
-    /// After polling in vain for a while.
-    Adaptive,
-    /// As soon as there is nothing to do.
-    Event,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -57,12 +36,6 @@ impl Default for Config {
             sidecores: Sidecores::default(),
             roles: Roles::default(),
         }
-    }
-}
-
-impl Default for Sidecores {
-    fn default() -> Self {
-        Self { cpus: Vec::new(), mode: Mode::Adaptive, spin_us: 50 }
     }
 }
 
@@ -147,6 +120,8 @@ fn unknown_key(given: &toml::Table, known: &toml::Table, prefix: &str) -> Option
 
 #[cfg(test)]
 mod tests {
+    use vfiomux_rpc::SidecoreMode;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
@@ -166,7 +141,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             (config.sidecores.mode, config.sidecores.spin_us, config.roles.read.gids[0]),
-            (Mode::Poll, 50, 100)
+            (SidecoreMode::Poll, 50, 100)
         );
     }
 
@@ -176,6 +151,17 @@ mod tests {
         assert!(parse("[sidecores]\nspin = 1").unwrap_err().contains("did you mean sidecores.spin_us?"));
         assert!(parse("[roles.raed]").unwrap_err().contains("did you mean roles.read?"));
         assert!(parse("xyzzy = 1").unwrap_err().contains("there are: allow_unsafe_noiommu, control"));
+    }
+
+    #[test]
+    fn a_sidecore_may_have_a_mode_of_its_own() {
+        let threads = |text: &str| parse(text).map(|config| config.sidecores.threads());
+        let threads_given = threads("[sidecores]\ncpus = [1, \"3:event\"]\nmode = \"poll\"").unwrap();
+        assert_eq!(threads_given, [(Some(1), SidecoreMode::Poll), (Some(3), SidecoreMode::Event)]);
+        let error = threads("[sidecores]\ncpus = [\"3:fast\"]").unwrap_err();
+        assert!(error.contains("write poll, adaptive or event"), "{error}");
+        let error = threads("[sidecores]\ncpus = [true]").unwrap_err();
+        assert!(error.contains("a processor, as in 3 or \"3:event\""), "{error}");
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod restore;
 mod rings;
 mod seat;
 mod service;
+mod sidecores;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -50,7 +51,7 @@ use vfiomux_hw::PciAddress;
 use vfiomux_hw::inventory::Sysfs;
 use vfiomux_policy::{Chain, Policy};
 use vfiomux_rpc::{BindError, Bounds, Event, EventKind, FunctionState, ObjectKind, RpcError, Server};
-use vfiomux_sidecore::{Report, SidecoreError, SidecoreThread, ThreadSettings};
+use vfiomux_sidecore::{Report, SidecoreError};
 
 use self::channel::Channel;
 use self::device::Device;
@@ -60,7 +61,7 @@ use self::tokens::Tokens;
 pub use self::machine::LocalDevice;
 pub use self::warden::{Opened, Opener};
 use self::worker::{Continuation, Poster, Worker};
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::event::{EventLog, event};
 use crate::journal::{Journal, JournalError, Record};
 
@@ -214,7 +215,7 @@ impl Control {
             config.roles.clone(),
             Bounds::default(),
         )?;
-        let lines = start_sidecores(&config)?;
+        let lines = sidecores::start(&config)?;
         for (index, line) in lines.iter().enumerate() {
             let fd = line.handle.report_fd().as_raw_fd();
             poll.registry().register(&mut SourceFd(&fd), Token(LINES + index), Interest::READABLE)?;
@@ -461,28 +462,6 @@ impl Control {
         });
         free.max().unwrap_or(0)
     }
-}
-
-fn start_sidecores(config: &Config) -> Result<Vec<Line>, SidecoreError> {
-    let wanted: Vec<Option<u32>> = match config.sidecores.cpus.as_slice() {
-        [] => vec![None],
-        cpus => cpus.iter().copied().map(Some).collect(),
-    };
-    let spin_ns = u64::from(config.sidecores.spin_us) * 1000;
-    wanted
-        .into_iter()
-        .enumerate()
-        .map(|(index, cpu)| {
-            let mode = match config.sidecores.mode {
-                Mode::Poll => vfiomux_sidecore::Mode::Poll,
-                Mode::Adaptive => vfiomux_sidecore::Mode::Adaptive { spin_ns },
-                Mode::Event => vfiomux_sidecore::Mode::Event,
-            };
-            let settings =
-                ThreadSettings { name: format!("sidecore-{index}"), cpu, mode, ..ThreadSettings::default() };
-            Ok(Line::new(SidecoreThread::spawn(settings)?, cpu))
-        })
-        .collect()
 }
 
 /// A name that nothing else has or will have: a random UUID (RFC 9562 5.4).

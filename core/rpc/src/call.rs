@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Endpoint;
+use crate::{Endpoint, SidecoreMode};
 
 /// Parameters of `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -152,6 +152,17 @@ pub struct ChannelResize {
     pub size_bytes: u64,
 }
 
+/// Parameters of `channel.move`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelMove {
+    /// Name of the channel.
+    pub name: String,
+    /// Number of the sidecore that is to serve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecore: Option<u32>,
+}
+
 /// Parameters of `channel.destroy`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -161,6 +172,29 @@ pub struct ChannelDestroy {
     /// Also while a front-end is connected; its data is scrubbed either way.
     #[serde(default)]
     pub force: bool,
+}
+
+/// Parameters of `sidecore.list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SidecoreList {}
+
+/// Parameters of `sidecore.show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SidecoreShow {
+    /// Number of the sidecore.
+    pub index: u32,
+}
+
+/// Parameters of `sidecore.set`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SidecoreSet {
+    /// Number of the sidecore.
+    pub index: u32,
+    /// What it does from now on when there is nothing to do.
+    pub mode: SidecoreMode,
 }
 
 /// Parameters of `events.list`.

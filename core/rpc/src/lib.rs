@@ -31,6 +31,7 @@ mod path;
 mod role;
 pub mod schema;
 mod server;
+mod sidecore;
 mod status;
 pub mod vmm_arguments;
 
@@ -50,7 +51,8 @@ pub use outcome::Outcome;
 pub use path::{ChannelPath, HopKind, PathHop};
 pub use role::{Caller, Members, Role, Roles};
 pub use server::{BindError, Bounds, ConnectionId, Request, Server, Ticket};
-pub use status::{EventCounts, SidecoreInfo, SidecoreMode, Status};
+pub use sidecore::{SidecoreInfo, SidecoreMode, SidecoreRest};
+pub use status::{EventCounts, Status};
 
 /// Where the daemon listens when nothing else is said.
 pub const DEFAULT_CONTROL_PATH: &str = "/run/vfiomux/control.sock";

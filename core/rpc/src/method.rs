@@ -3,7 +3,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{ChannelInfo, ChannelPath, DeviceInfo, EventList, Role, Status, Subscription, call};
+use crate::{
+    ChannelInfo, ChannelPath, DeviceInfo, EventList, Role, SidecoreInfo, Status, Subscription, call,
+};
 
 /// A method's parameters, tied to its name and its result: what lets a client be typed.
 pub trait Call: Serialize {
@@ -102,7 +104,11 @@ methods! {
     "Drains a channel and keeps everything." "channel.suspend": ChannelSuspend => ChannelInfo, Operate changes;
     "Lets a suspended or quarantined channel go on." "channel.resume": ChannelResume => ChannelInfo, Operate changes;
     "Makes a channel larger or smaller." "channel.resize": ChannelResize => ChannelInfo, Operate changes;
+    "Has another sidecore serve a channel, with its I/O running." "channel.move": ChannelMove => ChannelInfo, Operate changes;
     "Ends a channel, scrubs its data and gives its resources back." "channel.destroy": ChannelDestroy => ChannelInfo, Operate changes;
+    "Lists the sidecores." "sidecore.list": SidecoreList => Vec<SidecoreInfo>, Read asks;
+    "Shows a sidecore." "sidecore.show": SidecoreShow => SidecoreInfo, Read asks;
+    "Has a sidecore poll, spin or sleep when there is nothing to do, until the daemon ends." "sidecore.set": SidecoreSet => SidecoreInfo, Admin changes;
     "Lists recorded events." "events.list": EventsList => EventList, Read asks;
     "Has events sent on this connection as notifications `event` and `gap`." "events.subscribe": EventsSubscribe => Subscription, Read asks;
 }

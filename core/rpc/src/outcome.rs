@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use crate::{ChannelInfo, ChannelPath, DeviceInfo, EventList, Status, Subscription};
+use crate::{ChannelInfo, ChannelPath, DeviceInfo, EventList, SidecoreInfo, Status, Subscription};
 
 /// The result of any method, as the server writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,6 +18,10 @@ pub enum Outcome {
     Channel(Box<ChannelInfo>),
     /// Of `channel.path`.
     Path(ChannelPath),
+    /// Of `sidecore.list`.
+    Sidecores(Vec<SidecoreInfo>),
+    /// Of all other methods on sidecores.
+    Sidecore(Box<SidecoreInfo>),
     /// Of `events.list`.
     Events(EventList),
     /// Of `events.subscribe`.
@@ -41,6 +45,8 @@ outcome_from! {
     Vec<ChannelInfo> => Channels,
     ChannelInfo => Channel,
     ChannelPath => Path,
+    Vec<SidecoreInfo> => Sidecores,
+    SidecoreInfo => Sidecore,
     EventList => Events,
     Subscription => Subscription,
 }

@@ -14,7 +14,7 @@ pub enum Role {
     Read,
     /// Create, attach, resize and destroy channels.
     Operate,
-    /// Claim, release and format devices.
+    /// Claim, release and format devices; set sidecores.
     Admin,
 }
 
@@ -52,7 +52,7 @@ pub struct Roles {
     pub read: Members,
     /// Who may create, attach, resize and destroy channels.
     pub operate: Members,
-    /// Who may claim, release and format devices.
+    /// Who may claim, release and format devices, and set sidecores.
     pub admin: Members,
 }
 

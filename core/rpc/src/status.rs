@@ -1,6 +1,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::SidecoreInfo;
+
 /// The daemon, in short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
@@ -20,33 +22,6 @@ pub struct Status {
     pub sessions: u32,
     /// Its event log.
     pub events: EventCounts,
-}
-
-/// A polling thread.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SidecoreInfo {
-    /// Its number.
-    pub index: u32,
-    /// The processor it is pinned to; none when it floats.
-    pub cpu: Option<u32>,
-    /// What it does when there is nothing to do.
-    pub mode: SidecoreMode,
-    /// Thousandths of its time spent serving, of late.
-    pub busy_permille: u32,
-    /// Channels it serves.
-    pub channels: u32,
-}
-
-/// What a sidecore does when there is nothing to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SidecoreMode {
-    /// Polls on.
-    Poll,
-    /// Spins for a while, then sleeps until a kick or a completion interrupt.
-    Adaptive,
-    /// Sleeps as soon as there is nothing to do.
-    Event,
 }
 
 /// The state of the event log.

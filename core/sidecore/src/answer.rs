@@ -95,6 +95,10 @@ impl<Q: BlockQueue> Sidecore<Q> {
             },
             Order::Abandon { device, lane } => self.abandon(device, lane, now_ns),
             Order::AddChannel { channel, device, lane } => self.add_channel(channel, device, lane),
+            Order::SetMode { mode } => {
+                self.mode = mode;
+                Outcome::Answer(Answer::Done)
+            }
             Order::SetLane { channel, lane } => self.set_lane(channel, lane),
             Order::StartRing { channel, index, start } => {
                 let again = |start| Order::StartRing { channel, index, start };

@@ -7,6 +7,8 @@ use vfiomux_channel::{BlockChannel, ChannelId, ExtentMap, Fault, RingStart, Stop
 use vfiomux_guest::{Call, Kick, MemoryMap};
 use vfiomux_hw::{DmaBuffer, Quiesced};
 
+use crate::Mode;
+
 /// Where a device sits in the sidecore's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceSlot(pub u16);
@@ -164,6 +166,11 @@ pub enum Order<Q: BlockQueue> {
         buffer: Option<DmaBuffer>,
         /// Bytes of data at the start of the buffer.
         data_bytes: u32,
+    },
+    /// Do something else from now on when there is nothing to do. Answered by [`Answer::Done`].
+    SetMode {
+        /// What.
+        mode: Mode,
     },
     /// End the thread after this breath. Orders that wait are refused; those behind this one are not looked at any more.
     /// Answered by [`Answer::Done`].

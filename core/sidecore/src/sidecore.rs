@@ -8,7 +8,7 @@ use crate::answer::Pending;
 use crate::device::{Device, Router, Seat};
 use crate::mailbox::Mailbox;
 use crate::service::Services;
-use crate::{DeviceSlot, Handle, Report, SidecoreCounters, SidecoreError};
+use crate::{DeviceSlot, Handle, Mode, Report, SidecoreCounters, SidecoreError};
 
 /// How much is done in a breath at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct Sidecore<Q: BlockQueue> {
     pub(crate) outbox: VecDeque<Report<Q>>,
     /// Counts changes of the descriptors that are slept on.
     pub(crate) wake_sources: u64,
+    /// What its thread does when there is nothing to do.
+    pub(crate) mode: Mode,
     pub(crate) shut_down: bool,
 }
 
@@ -87,6 +89,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             pending: Vec::new(),
             outbox: VecDeque::new(),
             wake_sources: 0,
+            mode: Mode::default(),
             shut_down: false,
         };
         Ok((sidecore, handle))

@@ -71,7 +71,7 @@ pub struct SidecoreThread<Q: BlockQueue> {
 impl<Q: BlockQueue + 'static> SidecoreThread<Q> {
     /// Starts a sidecore, and returns when it runs where it is to run.
     pub fn spawn(settings: ThreadSettings) -> Result<Self, SidecoreError> {
-        let (sidecore, handle) = Sidecore::new(settings.budgets, settings.orders_max)?;
+        let (mut sidecore, handle) = Sidecore::new(settings.budgets, settings.orders_max)?;
         let sleeper = Sleeper::new()?;
         let (started, starting) = mpsc::sync_channel(1);
         let (name, cpu, mode) = (settings.name, settings.cpu, settings.mode);
@@ -79,7 +79,8 @@ impl<Q: BlockQueue + 'static> SidecoreThread<Q> {
             let pinned = cpu.map_or(Ok(()), pin);
             let ok = pinned.is_ok();
             let heard = started.send(pinned).is_ok();
-            if ok && heard { run(sidecore, sleeper, mode) } else { sidecore }
+            sidecore.mode = mode;
+            if ok && heard { run(sidecore, sleeper) } else { sidecore }
         };
         let thread = std::thread::Builder::new().name(name.clone()).spawn(body);
         let thread = thread.map_err(|source| SidecoreError::Spawn { name: name.clone(), source })?;
@@ -114,17 +115,17 @@ fn pin(cpu: u32) -> io::Result<()> {
 }
 
 /// Breath after breath, until it is shut down.
-fn run<Q: BlockQueue>(mut sidecore: Sidecore<Q>, mut sleeper: Sleeper, mode: Mode) -> Sidecore<Q> {
+fn run<Q: BlockQueue>(mut sidecore: Sidecore<Q>, mut sleeper: Sleeper) -> Sidecore<Q> {
     let origin = Instant::now();
     let clock = || u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let spin_ns = match mode {
-        Mode::Poll => u64::MAX,
-        Mode::Adaptive { spin_ns } => spin_ns,
-        Mode::Event => 0,
-    };
     let (mut now_ns, mut busy_at_ns) = (clock(), 0);
     while !sidecore.is_shut_down() {
         let idle = sidecore.breath(now_ns).is_idle();
+        let spin_ns = match sidecore.mode {
+            Mode::Poll => u64::MAX,
+            Mode::Adaptive { spin_ns } => spin_ns,
+            Mode::Event => 0,
+        };
         let then_ns = std::mem::replace(&mut now_ns, clock());
         if !idle {
             sidecore.counters().busy_ns.add(now_ns.saturating_sub(then_ns));

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use vfiomux_rpc::vmm_arguments::Vmm;
-use vfiomux_rpc::{Change, DEFAULT_CONTROL_PATH, Endpoint, EndpointMode};
+use vfiomux_rpc::{Change, DEFAULT_CONTROL_PATH, Endpoint, EndpointMode, SidecoreMode};
 
 use crate::failure::{AFTER_HELP, Failure};
 use crate::size;
@@ -31,6 +31,9 @@ pub(crate) enum Verb {
     /// Channels: virtual disks carved from devices
     #[command(subcommand)]
     Channel(ChannelVerb),
+    /// Sidecores: the threads that move the data
+    #[command(subcommand)]
+    Sidecore(SidecoreVerb),
     /// The daemon in short
     Status {
         /// Show channels at work, once a second, until interrupted
@@ -148,6 +151,48 @@ pub(crate) enum ChannelVerb {
         #[command(flatten)]
         change: ChangeArguments,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SidecoreVerb {
+    /// List the sidecores
+    List,
+    /// Show how a sidecore spends its time, and how fast it wakes
+    Show {
+        /// Its number
+        index: u32,
+    },
+    /// Have a sidecore poll, spin or sleep when there is nothing to do, until the daemon ends
+    Set {
+        /// Its number
+        index: u32,
+        /// What it does when there is nothing to do
+        #[arg(long, value_enum)]
+        mode: ModeArgument,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+}
+
+/// What a sidecore does when there is nothing to do.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ModeArgument {
+    /// Look again, for ever
+    Poll,
+    /// Spin while that is likely to cost less than a sleep, else sleep
+    Adaptive,
+    /// Sleep at once
+    Event,
+}
+
+impl From<ModeArgument> for SidecoreMode {
+    fn from(mode: ModeArgument) -> Self {
+        match mode {
+            ModeArgument::Poll => Self::Poll,
+            ModeArgument::Adaptive => Self::Adaptive,
+            ModeArgument::Event => Self::Event,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ mod events;
 mod failure;
 mod generate;
 mod session;
+mod sidecore;
 mod size;
 mod status;
 mod table;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use vfiomux_rpc::call;
 
-use arguments::{Arguments, ChannelVerb, DeviceVerb, NamedChange, Verb, endpoint};
+use arguments::{Arguments, ChannelVerb, DeviceVerb, NamedChange, SidecoreVerb, Verb, endpoint};
 use failure::Failure;
 use session::Session;
 
@@ -45,6 +46,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.verb {
         Verb::Device(verb) => run_device(connect()?, verb),
         Verb::Channel(verb) => run_channel(connect()?, verb),
+        Verb::Sidecore(verb) => run_sidecore(connect()?, verb),
         Verb::Status { watch: false } => connect()?.show(&call::StatusShow {}, status::overview),
         Verb::Status { watch: true } => watch::run(connect()?),
         Verb::Events(wanted) => events::run(connect()?, wanted),
@@ -69,6 +71,16 @@ fn run_device(mut session: Session, verb: &DeviceVerb) -> Result<(), Failure> {
         DeviceVerb::Format { device: name, erase, change } => {
             let format = call::DeviceFormat { device: device(name), erase: *erase };
             session.change(&format, change, device::formatted)
+        }
+    }
+}
+
+fn run_sidecore(mut session: Session, verb: &SidecoreVerb) -> Result<(), Failure> {
+    match *verb {
+        SidecoreVerb::List => session.show(&call::SidecoreList {}, sidecore::list),
+        SidecoreVerb::Show { index } => session.show(&call::SidecoreShow { index }, sidecore::details),
+        SidecoreVerb::Set { index, mode, ref change } => {
+            session.change(&call::SidecoreSet { index, mode: mode.into() }, change, sidecore::set)
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The daemon in short, for people.
 
-use vfiomux_rpc::{SidecoreMode, Status};
+use vfiomux_rpc::Status;
 
-use crate::table::{Cell, Facts, Paint, Table};
-use crate::units;
+use crate::table::{Facts, Paint};
+use crate::{sidecore, units};
 
 pub(crate) fn overview(status: &Status, paint: Paint) -> String {
     let mut facts = Facts::default();
@@ -23,28 +23,8 @@ pub(crate) fn overview(status: &Status, paint: Paint) -> String {
     );
     let mut text = facts.text(paint);
     if !status.sidecores.is_empty() {
-        let mut table = Table::new(&["SIDECORE", "CPU", "IDLE", "BUSY", "CHANNELS"], &[0, 1, 3, 4]);
-        for sidecore in &status.sidecores {
-            let idle = match sidecore.mode {
-                SidecoreMode::Poll => "polls",
-                SidecoreMode::Adaptive => "spins, sleeps",
-                SidecoreMode::Event => "sleeps",
-            };
-            table.row([
-                Cell::from(sidecore.index.to_string()),
-                Cell::optional(sidecore.cpu),
-                Cell::from(idle),
-                Cell::from(busy(sidecore.busy_permille)),
-                Cell::from(sidecore.channels.to_string()),
-            ]);
-        }
         text.push('\n');
-        text.push_str(&table.text(paint));
+        text.push_str(&sidecore::list(&status.sidecores, paint));
     }
     text
-}
-
-/// Thousandths as a percentage.
-pub(crate) fn busy(permille: u32) -> String {
-    format!("{}.{}%", permille / 10, permille % 10)
 }

@@ -10,7 +10,7 @@ use vfiomux_rpc::{ChannelInfo, Counters, Status, call};
 use crate::channel::oper;
 use crate::failure::Failure;
 use crate::session::{Session, print};
-use crate::status::busy;
+use crate::sidecore::busy;
 use crate::table::{Cell, Paint, Table};
 use crate::units;
 

@@ -9,9 +9,9 @@ use assert_cmd::Command;
 use daemon::{Daemon, channel, claimed_device, held_device};
 use serde_json::{Value, json};
 use vfiomux_rpc::{
-    Change, ChannelPath, Endpoint, EndpointMode, ErrorCode, Event, EventCounts, EventKind, EventList, Gap,
-    HopKind, Method, Object, ObjectKind, Outcome, RpcError, SidecoreInfo, SidecoreMode, Status, Subscription,
-    call,
+    Change, ChannelPath, Distribution, Endpoint, EndpointMode, ErrorCode, Event, EventCounts, EventKind,
+    EventList, Gap, HopKind, Method, Object, ObjectKind, Outcome, RpcError, SidecoreInfo, SidecoreMode,
+    SidecoreRest, Status, Subscription, call,
 };
 
 /// What the tool printed, and its exit code.
@@ -53,24 +53,49 @@ fn manager(method: &Method, _: &Change) -> Result<Outcome, RpcError> {
             let gap = Some(Gap { first_seq: 3, last_seq: 6 });
             EventList { events: vec![event(7)], gap, last_seq: 7 }.into()
         }
+        Method::SidecoreList(_) => vec![sidecore()].into(),
+        Method::SidecoreShow(_) | Method::SidecoreSet(_) => sidecore().into(),
         Method::EventsSubscribe(_) => Subscription { gap: None, last_seq: 0 }.into(),
         _ => channel().into(),
     })
 }
 
-fn status() -> Status {
-    let sidecore = SidecoreInfo {
+fn sidecore() -> SidecoreInfo {
+    SidecoreInfo {
         index: 0,
         cpu: Some(3),
         mode: SidecoreMode::Adaptive,
         busy_permille: 125,
         channels: 2,
-    };
+        rest: SidecoreRest {
+            asleep: true,
+            spin_max_us: 50,
+            sleep_cost_ns: 6500,
+            busy_ns: 1_000_000,
+            spun_ns: 500_000,
+            asleep_ns: 8_500_000,
+            naps: 20,
+            short_naps: 3,
+            woken_by_kicks: 12,
+            woken_by_devices: 7,
+            woken_by_orders: 1,
+            wake_to_submit: Distribution {
+                count: 19,
+                mean_ns: 2100,
+                p50_ns: 2000,
+                p99_ns: 4500,
+                p999_ns: 4500,
+            },
+        },
+    }
+}
+
+fn status() -> Status {
     Status {
         version: "0.1.0".into(),
         pid: 77,
         uptime_ms: 3_723_000,
-        sidecores: vec![sidecore],
+        sidecores: vec![sidecore()],
         devices: 1,
         channels: 2,
         sessions: 1,
@@ -191,10 +216,41 @@ vfiomuxd  0.1.0, process 77, up 1h 2m
 serves    1 devices, 2 channels, 1 sessions
 events    4 kept, 4 dropped, last number 8
 
-SIDECORE  CPU  IDLE            BUSY  CHANNELS
-       0    3  spins, sleeps  12.5%         2
+SIDECORE  CPU  MODE       BUSY  CHANNELS  NOW     WAKES IN
+       0    3  adaptive  12.5%         2  asleep       2us
 ";
     assert_eq!(ask(&["status"]).out, expected);
+    let (_, sidecores) = expected.split_once("\n\n").unwrap();
+    assert_eq!(ask(&["sidecore", "list"]).out, sidecores);
+}
+
+#[test]
+fn a_sidecore_is_shown_with_how_it_rests() {
+    let expected = "\
+sidecore        0
+processor       3
+mode            adaptive: spins up to 50us, then sleeps
+now             asleep
+channels        2
+busy            12.5% of late
+time            10.0% serving, 5.0% looking in vain, 85.0% asleep
+sleeps          20, 3 of them too short to pay
+a sleep costs   6.5us
+woken by        kicks 12, devices 7, control 1
+wake to submit  half within 2us, 99% within 4.5us, mean 2.1us
+";
+    assert_eq!(ask(&["sidecore", "show", "0"]).out, expected);
+}
+
+#[test]
+fn a_sidecore_is_given_another_mode() {
+    let daemon = Daemon::start(manager, vec![]);
+    let done = run(&daemon.control(), &["sidecore", "set", "0", "--mode", "poll"]);
+    assert!(done.out.starts_with("sidecore 0: adaptive: "), "{}", done.out);
+    let set = call::SidecoreSet { index: 0, mode: SidecoreMode::Poll };
+    assert_eq!(daemon.asked(), [(Method::SidecoreSet(set), Change::default())]);
+    let done = run(&daemon.control(), &["sidecore", "set", "0", "--mode", "fast"]);
+    assert!(done.code == 2 && done.err.contains("poll, adaptive, event"), "{}", done.err);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use vfiomux_rpc::SidecoreMode;
 use vfiomux_sidecore::{Answer, Handle, Order, SidecoreThread, Ticket};
 
 use super::Control;
@@ -17,6 +18,7 @@ pub(crate) type Next = Box<dyn FnOnce(&mut Control, DeviceAnswer)>;
 pub(crate) struct Line {
     pub(crate) handle: Handle<DeviceQueue>,
     pub(crate) cpu: Option<u32>,
+    pub(crate) mode: SidecoreMode,
     thread: Option<SidecoreThread<DeviceQueue>>,
     waiting: HashMap<Ticket, Next>,
     /// Orders that the mailbox had no room for, in order.
@@ -30,10 +32,11 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn new(thread: SidecoreThread<DeviceQueue>, cpu: Option<u32>) -> Self {
+    pub(crate) fn new(thread: SidecoreThread<DeviceQueue>, cpu: Option<u32>, mode: SidecoreMode) -> Self {
         Self {
             handle: thread.handle().clone(),
             cpu,
+            mode,
             thread: Some(thread),
             waiting: HashMap::new(),
             unsent: VecDeque::new(),

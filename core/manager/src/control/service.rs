@@ -54,6 +54,9 @@ impl Control {
             Method::ChannelResume(wanted) => return self.resume(ticket, &change, &wanted.name),
             Method::ChannelResize(wanted) => return self.resize(ticket, caller, &change, &wanted),
             Method::ChannelDestroy(wanted) => return self.destroy(ticket, caller, &change, &wanted),
+            Method::SidecoreList(_) => Ok(self.sidecore_list().into()),
+            Method::SidecoreShow(wanted) => self.sidecore_show(wanted.index).map(Outcome::from),
+            Method::SidecoreSet(wanted) => return self.sidecore_set(ticket, caller, &change, &wanted),
             Method::EventsList(wanted) => {
                 let limit = wanted.limit.unwrap_or(EVENTS_AT_ONCE) as usize;
                 Ok(self.events.list(wanted.since, limit).into())

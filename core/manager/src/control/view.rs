@@ -6,14 +6,13 @@ use vfiomux_hw::inventory::FunctionInfo;
 use vfiomux_rpc::{
     ChannelInfo, ChannelKind, ChannelPath, Counters, DataMode, DeviceInfo, Distribution, FunctionClass,
     FunctionState, HopKind, Lane, Latency, NamespaceInfo, NvmeInfo, Plan, Pool, Pools, RegionInfo, RpcError,
-    SessionInfo, SidecoreInfo, SidecoreMode, Status, VirtqueueInfo,
+    SessionInfo, Status, VirtqueueInfo,
 };
 use vfiomux_spec::virtio::{blk, features as transport};
 
 use super::Control;
 use super::channel::{Channel, Seat, internal};
 use super::device::Device;
-use crate::config::Mode;
 
 impl Control {
     pub(crate) fn status(&self) -> Status {
@@ -23,27 +22,7 @@ impl Control {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_ms: self.now_ns / 1_000_000,
-            sidecores: self
-                .lines
-                .iter()
-                .enumerate()
-                .map(|(index, line)| SidecoreInfo {
-                    index: count(index),
-                    cpu: line.cpu,
-                    mode: match self.config.sidecores.mode {
-                        Mode::Poll => SidecoreMode::Poll,
-                        Mode::Adaptive => SidecoreMode::Adaptive,
-                        Mode::Event => SidecoreMode::Event,
-                    },
-                    busy_permille: line.busy_permille,
-                    channels: count(
-                        self.channels
-                            .values()
-                            .filter(|c| c.seat.as_ref().is_some_and(|s| s.line == index))
-                            .count(),
-                    ),
-                })
-                .collect(),
+            sidecores: self.sidecore_list(),
             devices: count(self.devices.len()),
             channels: count(self.channels.len()),
             sessions: count(self.channels.values().filter(live).count()),
@@ -319,7 +298,7 @@ const PROTOCOL_FEATURE_NAMES: &[(u64, &str)] = {
     ]
 };
 
-fn distribution(histogram: &HistogramSnapshot) -> Distribution {
+pub(crate) fn distribution(histogram: &HistogramSnapshot) -> Distribution {
     let quantile = |per_mille| histogram.quantile_ns(per_mille).unwrap_or(0);
     Distribution {
         count: histogram.count(),
