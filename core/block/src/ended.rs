@@ -48,6 +48,7 @@ impl Ended {
         slot.take_if(|place| place.in_flight == 0).map(|place| place.lane)
     }
 
+    #[inline]
     pub(crate) fn room(&self, lane: LaneId) -> usize {
         self.place(lane).map_or(0, |place| usize::from(place.lane.depth - place.in_flight))
     }
@@ -56,15 +57,18 @@ impl Ended {
         self.place(lane).map_or(0, |place| usize::from(place.in_flight))
     }
 
+    #[inline]
     fn place(&self, lane: LaneId) -> Option<&Place> {
         self.lanes.get(usize::from(lane.0))?.as_ref()
     }
 
+    #[inline]
     fn place_mut(&mut self, lane: LaneId) -> Option<&mut Place> {
         self.lanes.get_mut(usize::from(lane.0))?.as_mut()
     }
 
     /// Lets `run` end a command, if the lane has room for one.
+    #[inline]
     pub(crate) fn submit(
         &mut self,
         lane: LaneId,
@@ -80,15 +84,17 @@ impl Ended {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn poll(&mut self, budget: usize, sink: &mut impl FnMut(Completion)) -> usize {
-        let count = budget.min(self.waiting.len());
-        for _ in 0..count {
-            let Some((lane, completion)) = self.waiting.pop_front() else { break };
-            if let Some(place) = self.place_mut(lane) {
+        let Self { lanes, waiting } = self;
+        let count = budget.min(waiting.len());
+        for &(lane, completion) in waiting.iter().take(count) {
+            if let Some(Some(place)) = lanes.get_mut(usize::from(lane.0)) {
                 place.in_flight -= 1;
             }
             sink(completion);
         }
+        waiting.drain(..count);
         count
     }
 
@@ -105,6 +111,7 @@ impl Ended {
         }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

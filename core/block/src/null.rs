@@ -47,6 +47,7 @@ impl BlockQueue for NullQueue {
         self.ended.detach(lane)
     }
 
+    #[inline]
     fn room(&self, lane: LaneId) -> usize {
         self.ended.room(lane)
     }
@@ -55,6 +56,7 @@ impl BlockQueue for NullQueue {
         self.ended.in_flight(lane)
     }
 
+    #[inline]
     fn submit(
         &mut self,
         lane: LaneId,
@@ -67,8 +69,14 @@ impl BlockQueue for NullQueue {
 
     fn ring(&mut self) {}
 
+    #[inline]
     fn poll(&mut self, budget: usize, sink: &mut impl FnMut(Completion)) -> usize {
         self.ended.poll(budget, sink)
+    }
+
+    #[inline]
+    fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
     }
 
     fn abandon(&mut self, lane: LaneId, sink: &mut impl FnMut(Completion)) {

@@ -56,6 +56,13 @@ pub trait BlockQueue: Send {
     /// Takes completions, at most `budget`, and hands each to `sink`. Gives how many there were.
     fn poll(&mut self, budget: usize, sink: &mut impl FnMut(Completion)) -> usize;
 
+    /// Whether commands have ended that [`poll`](Self::poll) would find now, told without looking at a device: as with a queue that
+    /// carries commands out where they are submitted. Those are polled again in the breath that submits them.
+    #[inline]
+    fn has_ended(&self) -> bool {
+        false
+    }
+
     /// Ends all that is in flight on a lane as [`crate::Status::Aborted`]. Only after the lane's submission queue was
     /// deleted or the controller reset: the device must not touch the memory any more.
     fn abandon(&mut self, lane: LaneId, sink: &mut impl FnMut(Completion));

@@ -198,6 +198,7 @@ impl BlockQueue for RamQueue {
         self.ended.detach(lane)
     }
 
+    #[inline]
     fn room(&self, lane: LaneId) -> usize {
         self.ended.room(lane)
     }
@@ -206,6 +207,7 @@ impl BlockQueue for RamQueue {
         self.ended.in_flight(lane)
     }
 
+    #[inline]
     fn submit(
         &mut self,
         lane: LaneId,
@@ -219,8 +221,14 @@ impl BlockQueue for RamQueue {
 
     fn ring(&mut self) {}
 
+    #[inline]
     fn poll(&mut self, budget: usize, sink: &mut impl FnMut(Completion)) -> usize {
         self.ended.poll(budget, sink)
+    }
+
+    #[inline]
+    fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
     }
 
     fn abandon(&mut self, lane: LaneId, sink: &mut impl FnMut(Completion)) {

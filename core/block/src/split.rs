@@ -70,15 +70,16 @@ pub fn fits_whole(limits: &Limits, lba: u64, segment: &Segment) -> bool {
         // Contiguous for the device, so that every page after the first begins at its start.
         Addressing::Prp { .. } => start & 3 == 0,
     };
-    let blocks = u64::from(segment.len() / limits.block_bytes);
-    nameable && segment.len() <= limits.transfer_bytes_max && within_boundary(limits, lba, blocks)
+    nameable
+        && segment.len() <= limits.transfer_bytes_max
+        // Most devices have no boundary, and need not pay for the divisions.
+        && (limits.boundary_blocks == 0 || within_boundary(limits, lba, segment.len()))
 }
 
-/// Whether `blocks` blocks from `lba` on cross no boundary.
-#[inline]
-fn within_boundary(limits: &Limits, lba: u64, blocks: u64) -> bool {
+/// Whether a command of `bytes` bytes from block `lba` on crosses no boundary, where there are some.
+fn within_boundary(limits: &Limits, lba: u64, bytes: u32) -> bool {
     let boundary = u64::from(limits.boundary_blocks);
-    boundary == 0 || blocks <= boundary - lba % boundary
+    u64::from(bytes / limits.block_bytes) <= boundary - lba % boundary
 }
 
 /// What was taken before the segment at hand.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use vfiomux_block::{LaneId, Segment};
-use vfiomux_guest::{Hint, MemoryMap};
+use vfiomux_guest::{Hint, MemoryMap, RingWatch};
 use vfiomux_hw::{DmaBuffer, Epoch};
 
 use crate::desk::Desks;
@@ -125,6 +125,12 @@ impl BlockChannel {
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         self.fault
+    }
+
+    /// A look at each of its rings from outside, for as long as they stay where they are. A quarantined channel has none.
+    pub fn watches(&self) -> impl Iterator<Item = RingWatch> + '_ {
+        let rings = self.rings.iter().flatten().filter(|_| self.fault.is_none());
+        rings.map(|served| served.ring.watch())
     }
 
     /// Lets the guest see what was returned, and interrupts it where it asks to be: one store and at most one call a ring.

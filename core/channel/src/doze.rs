@@ -46,7 +46,6 @@ impl BlockChannel {
             return;
         }
         for served in self.rings.iter_mut().flatten() {
-            served.looked_ns = u64::MAX;
             served.ring.disarm();
         }
     }

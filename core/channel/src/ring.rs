@@ -1,5 +1,7 @@
 use vfiomux_guest::{Call, Kick, SplitRing};
 
+use crate::Turn;
+
 /// A ring to be served, and what belongs to it.
 #[derive(Debug)]
 pub struct RingStart {
@@ -34,8 +36,6 @@ pub(crate) struct ServedRing {
     pub(crate) waiting: u16,
     /// Since when they may have waited: the last look that did not find them.
     pub(crate) since_ns: u64,
-    /// The last look; the end of time when there was none since a sleep, during which nothing waited.
-    pub(crate) looked_ns: u64,
     /// Nothing new is taken; what is out, and what is to be taken again, is brought to an end.
     pub(crate) stopping: bool,
     /// Something was returned and is not published.
@@ -45,7 +45,20 @@ pub(crate) struct ServedRing {
 impl ServedRing {
     pub(crate) fn new(start: RingStart) -> Self {
         let RingStart { ring, call, kick } = start;
-        Self { ring, call, kick, waiting: 0, since_ns: 0, looked_ns: u64::MAX, stopping: false, dirty: false }
+        Self { ring, call, kick, waiting: 0, since_ns: 0, stopping: false, dirty: false }
+    }
+
+    /// Looks for what the guest has put on the ring, unless some is known to wait. False: it did not look, so that what has come
+    /// since an earlier look is still to be found.
+    #[inline]
+    pub(crate) fn look(&mut self, turn: Turn) -> bool {
+        if self.waiting > 0 {
+            return false;
+        }
+        self.waiting = self.ring.pending();
+        // What came in just before the last look would have been seen then; so this is the longest that it has waited.
+        self.since_ns = turn.looked_ns.min(turn.now_ns);
+        true
     }
 
     /// Lets the guest see what was returned. Gives whether it was called.

@@ -10,6 +10,18 @@ use crate::desk::{Desk, DeskId, Work};
 use crate::slot::{Kind, Outcome, Request, SlotId};
 use crate::{BlockChannel, Fault};
 
+/// A channel's turn in a breath.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// The breath's time.
+    pub now_ns: u64,
+    /// The last time that the channel's rings were looked at, by whomever: nothing that a ring is found to have now waited then.
+    /// The end of time when there was no look since a sleep, during which nothing waited.
+    pub looked_ns: u64,
+    /// Requests taken at most.
+    pub budget: u32,
+}
+
 /// What a channel did in its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Served {
@@ -17,6 +29,9 @@ pub struct Served {
     pub requests: u32,
     /// Its budget was used up, and it left requests on a ring.
     pub more: bool,
+    /// It has left something undone that only another turn can do. When not, it needs none before one of its rings moves, one of
+    /// its commands ends, or control changes something about it.
+    pub again: bool,
 }
 
 /// Why a ring was left.
@@ -30,24 +45,19 @@ enum Stop {
 }
 
 impl BlockChannel {
-    /// The channel's turn in a breath: takes at most `budget` requests from its rings and submits their commands.
+    /// The channel's turn in a breath: takes requests from its rings, as far as its budget goes, and submits their commands.
     ///
     /// What the lane, the slots or the bounce buffers have no room for stays on the ring, or on its desk.
-    pub fn serve<Q: BlockQueue>(&mut self, now_ns: u64, budget: u32, queue: &mut Q) -> Served {
+    pub fn serve<Q: BlockQueue>(&mut self, turn: Turn, queue: &mut Q) -> Served {
         // The map is taken out of the channel for the turn, so that it can be read while the rest is changed.
         let Some(map) = self.map.take() else { return Served::default() };
-        let served = self.serve_from(&map, now_ns, budget, queue);
+        let served = self.serve_from(&map, turn, queue);
         self.map = Some(map);
         served
     }
 
-    fn serve_from<Q: BlockQueue>(
-        &mut self,
-        map: &MemoryMap,
-        now_ns: u64,
-        budget: u32,
-        queue: &mut Q,
-    ) -> Served {
+    fn serve_from<Q: BlockQueue>(&mut self, map: &MemoryMap, turn: Turn, queue: &mut Q) -> Served {
+        let Turn { now_ns, budget, .. } = turn;
         let mut served = Served::default();
         self.starved = false;
         if self.fault.is_some() {
@@ -57,6 +67,9 @@ impl BlockChannel {
             self.quarantine(Fault::MemoryLost);
             return served;
         }
+        for ring in self.rings.iter_mut().flatten() {
+            served.again |= !ring.look(turn);
+        }
         if self.lane.is_none() {
             self.fail_what_cannot_wait(map);
         }
@@ -65,6 +78,7 @@ impl BlockChannel {
         {
             self.counters.starved.add(1);
             self.starved = true;
+            served.again = true;
             return served;
         }
         let rings = self.rings.len();
@@ -94,6 +108,7 @@ impl BlockChannel {
             self.counters.throttled.add(1);
             served.more = true;
         }
+        served.again |= self.starved || served.more;
         served
     }
 
@@ -108,12 +123,6 @@ impl BlockChannel {
     ) -> Result<(), Stop> {
         let held = self.holds > 0 || self.suspended;
         let Some(served) = self.rings.get_mut(index).and_then(Option::as_mut) else { return Ok(()) };
-        if served.waiting == 0 {
-            served.waiting = served.ring.pending();
-            // What came in just before the last look would have been seen then; so this is the longest that it has waited.
-            served.since_ns = served.looked_ns.min(now_ns);
-            served.looked_ns = now_ns;
-        }
         // What was put back is still ours, and is brought to an end whatever else is asked for.
         let takes = if held || served.stopping { served.ring.resubmits() } else { served.waiting };
         let takes = u32::from(takes).min(*left);

@@ -18,7 +18,9 @@ use vfiomux_spec::virtio::features::VERSION_1;
 
 use crate::driver::BlkDriver;
 use crate::seeded::{self, Bug};
-use crate::{BlockChannel, ChannelId, ChannelSettings, Ending, Extent, ExtentMap, RingStart, SetMemory};
+use crate::{
+    BlockChannel, ChannelId, ChannelSettings, Ending, Extent, ExtentMap, RingStart, SetMemory, Turn,
+};
 
 /// An IOMMU that believes everything.
 struct Trusting;
@@ -39,6 +41,7 @@ impl Iommu for Trusting {
 }
 
 const BLOCKS: u64 = 64;
+const TURN: Turn = Turn { now_ns: 0, looked_ns: 0, budget: 64 };
 /// The channel has the second half of the disk.
 const FIRST_LBA: u64 = BLOCKS / 2;
 
@@ -110,7 +113,7 @@ impl Stand {
         for completion in ended {
             self.channel.complete(completion.tag.into(), Ending::Completed(completion.status), 0);
         }
-        self.channel.serve(0, 64, &mut self.queue);
+        self.channel.serve(TURN, &mut self.queue);
         self.channel.publish();
     }
 
@@ -150,7 +153,7 @@ fn no_request_leaves_its_extent() {
             stand.arena.write(stand.data_addr(1), &range).unwrap();
             let list = [stand.buffer(1, 0, 16, false)];
             stand.request(RequestType::Discard, 0, &list);
-            stand.channel.serve(0, 64, &mut stand.queue);
+            stand.channel.serve(TURN, &mut stand.queue);
             for (command, _) in stand.queue.commands() {
                 let end = command.lba.checked_add(u64::from(command.blocks));
                 assert!(command.lba >= FIRST_LBA && end.is_some_and(|end| end <= BLOCKS), "{command:?}");
@@ -209,7 +212,7 @@ fn repeated_completions_reach_nobody() {
         let sector = round % 32;
         let data = [stand.buffer(round, 0, 512, true)];
         stand.request(RequestType::In, sector, &data);
-        stand.channel.serve(0, 64, &mut stand.queue);
+        stand.channel.serve(TURN, &mut stand.queue);
         let mut ended = Vec::new();
         stand.queue.poll(64, &mut |completion| ended.push(completion));
         for &completion in &ended {
@@ -220,7 +223,7 @@ fn repeated_completions_reach_nobody() {
         // The next request takes the slot; the repeated completion comes before its own.
         let next = [stand.buffer(round + 8, 0, 512, true)];
         stand.request(RequestType::In, sector + 8, &next);
-        stand.channel.serve(0, 64, &mut stand.queue);
+        stand.channel.serve(TURN, &mut stand.queue);
         stand.repeat = ended;
         stand.queue.stuck = true;
         stand.step();
@@ -246,7 +249,7 @@ fn a_split_request_comes_back_once_with_its_worst_piece() {
     let mut stand = Stand::new(|settings| settings.limits.transfer_bytes_max = 512);
     let data = [stand.buffer(0, 0, 8 * 512, false)];
     stand.request(RequestType::Out, 0, &data);
-    stand.channel.serve(0, 64, &mut stand.queue);
+    stand.channel.serve(TURN, &mut stand.queue);
     assert_eq!(stand.queue.commands().count(), 8);
     let mut ended = Vec::new();
     stand.queue.poll(64, &mut |completion| ended.push(completion));

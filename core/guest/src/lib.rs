@@ -43,4 +43,4 @@ pub use error::{GuestError, RingFault};
 pub use inflight::{Inflight, InflightQueue};
 pub use memory::{FileIdentity, FileRegion, Hint, MapRegion, MemoryMap, RegionCache};
 pub use notify::{Call, Kick};
-pub use ring::{Chain, Head, RingSetup, SplitRing};
+pub use ring::{Chain, Head, RingSetup, RingWatch, SplitRing};

@@ -13,6 +13,7 @@ mod words;
 pub use chain::{Chain, SEGMENTS_MAX};
 pub use heads::Head;
 pub use split::{RingSetup, SplitRing};
+pub use words::RingWatch;
 pub(crate) use words::{DriverWords, RingWords};
 
 #[cfg(test)]

@@ -45,6 +45,11 @@ pub(crate) struct Seat {
     pub(crate) device: u16,
     /// Its wish for a flush is noted.
     pub(crate) flush_noted: bool,
+    /// There may be something to do for the channel in this breath: a ring has moved, a command has ended, its last turn left
+    /// something undone, or control has changed something. All others are passed over.
+    pub(crate) active: bool,
+    /// It is to have a turn in the next breath, whatever happens until then.
+    pub(crate) again: bool,
     /// The last channel that sat here, and the last stamp that it used.
     pub(crate) last_incarnation: u32,
     pub(crate) last_stamp: u32,
@@ -90,7 +95,12 @@ impl Router<'_> {
             CommandTag::SERVICE => self.services.end(tag, completion.status, self.device),
             index => match self.seats.get_mut(usize::from(index)) {
                 // A channel that knows no such command counts it itself as well.
-                Some(Seat { channel: Some(channel), device, .. }) if *device == self.device => {
+                Some(Seat { channel: Some(channel), device, active, again, .. })
+                    if *device == self.device =>
+                {
+                    *active = true;
+                    // What is to be done again waits for a turn, which the channel may have had in this breath.
+                    *again |= ending == Ending::Barrier;
                     channel.complete(tag, ending, self.now_ns)
                 }
                 _ => false,

@@ -51,6 +51,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
 
     /// Asks nobody to wake us any more.
     pub(crate) fn disarm(&mut self) {
+        // Nothing waited while we slept: what is found next came after the sleep began.
+        self.looked_ns = u64::MAX;
         for device in self.devices.iter_mut().flatten() {
             device.queue.disarm();
         }

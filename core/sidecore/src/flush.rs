@@ -11,6 +11,8 @@ use crate::device::Seat;
 pub(crate) struct Flushes {
     namespaces: Vec<Namespace>,
     last_stamp: u32,
+    /// Some channel waits for a flush.
+    wanted: bool,
 }
 
 /// The flushes of one namespace.
@@ -46,6 +48,7 @@ impl Flushes {
     pub(crate) fn wait(&mut self, namespace: u32, channel: u16) {
         if let Some(space) = self.namespaces.iter_mut().find(|space| space.id == namespace) {
             space.waiting.push(channel);
+            self.wanted = true;
         }
     }
 
@@ -64,6 +67,9 @@ impl Flushes {
         seats: &mut [Seat],
         counters: &SidecoreCounters,
     ) {
+        if !self.wanted {
+            return;
+        }
         for (index, space) in self.namespaces.iter_mut().enumerate() {
             if space.stamp != 0 || space.waiting.is_empty() {
                 continue;
@@ -92,6 +98,7 @@ impl Flushes {
                 }
             }
         }
+        self.wanted = self.namespaces.iter().any(|space| !space.waiting.is_empty());
     }
 
     /// A flush has ended: answers the channels that share it. False: none with that tag is at the device.
@@ -102,8 +109,11 @@ impl Flushes {
         };
         space.stamp = 0;
         for channel in space.current.drain(..) {
-            if let Some(channel) = seats.get_mut(usize::from(channel)).and_then(|seat| seat.channel.as_mut())
+            if let Some(Seat { channel: Some(channel), active, again, .. }) =
+                seats.get_mut(usize::from(channel))
             {
+                *active = true;
+                *again |= ending == Ending::Barrier;
                 channel.end_flush(ending, now_ns);
             }
         }

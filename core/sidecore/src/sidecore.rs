@@ -2,7 +2,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vfiomux_block::BlockQueue;
-use vfiomux_channel::{BlockChannel, ChannelId};
+use vfiomux_channel::{BlockChannel, ChannelId, Turn};
+use vfiomux_guest::RingWatch;
+use vfiomux_hw::Guard;
 
 use crate::answer::Pending;
 use crate::device::{Device, Router, Seat};
@@ -50,6 +52,13 @@ impl Work {
     }
 }
 
+/// A ring, seen from outside, and whose it is.
+#[derive(Debug)]
+struct Watch {
+    ring: RingWatch,
+    seat: u16,
+}
+
 /// Devices and channels, served breath by breath. Belongs to one thread at a time.
 #[derive(Debug)]
 pub struct Sidecore<Q: BlockQueue> {
@@ -61,6 +70,14 @@ pub struct Sidecore<Q: BlockQueue> {
     pub(crate) turns: Vec<u16>,
     /// Whose turn comes first in the next breath, by place in `turns`.
     first_turn: usize,
+    /// The rings of all channels, in no particular order.
+    watches: Vec<Watch>,
+    /// When all rings were last looked at; the end of time when that was before a sleep.
+    pub(crate) looked_ns: u64,
+    /// The fault guard's generation that all channels have had a turn to notice.
+    guarded_at: u64,
+    /// Control has changed something, or a channel was quarantined: `watches` may be of rings that are gone.
+    pub(crate) changed: bool,
     pub(crate) services: Services,
     /// Orders that wait for something.
     pub(crate) pending: Vec<Pending<Q>>,
@@ -85,6 +102,10 @@ impl<Q: BlockQueue> Sidecore<Q> {
             seats: Vec::new(),
             turns: Vec::new(),
             first_turn: 0,
+            watches: Vec::new(),
+            looked_ns: u64::MAX,
+            guarded_at: Guard::generation(),
+            changed: false,
             services: Services::default(),
             pending: Vec::new(),
             outbox: VecDeque::new(),
@@ -98,29 +119,63 @@ impl<Q: BlockQueue> Sidecore<Q> {
     /// One bounded round of everything. `now_ns` is any clock that does not go backwards.
     pub fn breath(&mut self, now_ns: u64) -> Work {
         let mut work = Work { orders: self.take_orders(now_ns), ..Work::default() };
+        self.look_around();
         work.completions = self.poll(now_ns);
         self.submit_waiting();
         self.serve(now_ns, &mut work);
         self.submit();
         // After the doorbells: while the guests are being told, the devices are already at work.
-        for &index in &self.turns {
-            if let Some(channel) =
-                self.seats.get_mut(usize::from(index)).and_then(|seat| seat.channel.as_mut())
-            {
-                work.calls += channel.publish();
-            }
-        }
+        work.calls = self.publish();
         if !self.pending.is_empty() {
             self.settle();
         }
         self.answer_services();
+        if self.changed {
+            self.look_afresh();
+        }
         if !self.outbox.is_empty() {
             self.send_outbox();
         }
+        self.looked_ns = now_ns;
         let counters = self.counters();
         counters.breaths.add(1);
         counters.busy_breaths.add(u64::from(!work.is_idle()));
         work
+    }
+
+    /// Finds the channels that have something new on a ring. A ring with nothing new costs this look and no more.
+    fn look_around(&mut self) {
+        if self.changed {
+            self.look_afresh();
+        }
+        let Self { watches, seats, .. } = self;
+        for watch in watches {
+            if watch.ring.moved()
+                && let Some(seat) = seats.get_mut(usize::from(watch.seat))
+            {
+                seat.active = true;
+            }
+        }
+        // Somebody's memory was lost: each channel looks whether it was its own. After the looks, which may be what found out.
+        let generation = Guard::generation();
+        if generation != std::mem::replace(&mut self.guarded_at, generation) {
+            self.seats.iter_mut().for_each(|seat| seat.active = true);
+        }
+    }
+
+    /// Watches the rings that there are now, and gives every channel its turn. Nothing is kept of a ring that is gone, and control
+    /// is told of its end only after this.
+    fn look_afresh(&mut self) {
+        self.changed = false;
+        self.watches.clear();
+        for &index in &self.turns {
+            if let Some(seat) = self.seats.get_mut(usize::from(index))
+                && let Some(channel) = &seat.channel
+            {
+                seat.active = true;
+                self.watches.extend(channel.watches().map(|ring| Watch { ring, seat: index }));
+            }
+        }
     }
 
     /// Takes every device's completions to whom they belong.
@@ -153,31 +208,65 @@ impl<Q: BlockQueue> Sidecore<Q> {
         }
     }
 
-    /// Gives every channel its turn.
+    /// Gives every channel that has something to do its turn.
     fn serve(&mut self, now_ns: u64, work: &mut Work) {
         let turns = self.turns.len();
         for step in 0..turns {
-            let place = (self.first_turn + step) % turns;
+            let place = self.first_turn + step;
+            let place = if place < turns { place } else { place - turns };
             let Some(&index) = self.turns.get(place) else { continue };
-            let Some(seat) = self.seats.get_mut(usize::from(index)) else { continue };
-            let Some(channel) = &mut seat.channel else { continue };
-            let Some(Some(device)) = self.devices.get_mut(usize::from(seat.device)) else { continue };
-            let served = channel.serve(now_ns, self.budgets.requests, &mut *device.queue);
-            work.requests += served.requests;
-            work.more |= served.more;
-            if channel.flush_waits() && !seat.flush_noted {
-                seat.flush_noted = true;
-                device.flushes.wait(channel.settings().namespace, index);
-            }
-            if channel.fault().is_some()
-                && let Some(fault) = channel.take_fault_report()
-            {
-                let channel = channel.id();
-                self.wake_sources += 1;
-                self.report(Report::Quarantined { channel, fault });
+            if self.seats.get(usize::from(index)).is_some_and(|seat| seat.active) {
+                self.serve_channel(index, now_ns, work);
             }
         }
-        self.first_turn = if turns == 0 { 0 } else { (self.first_turn + 1) % turns };
+        self.first_turn = if self.first_turn + 1 < turns { self.first_turn + 1 } else { 0 };
+    }
+
+    /// Gives a channel its turn.
+    fn serve_channel(&mut self, index: u16, now_ns: u64, work: &mut Work) {
+        let Self { seats, devices, services, mailbox, budgets, .. } = self;
+        let Some(seat) = seats.get_mut(usize::from(index)) else { return };
+        let Some(channel) = &mut seat.channel else { return };
+        let slot = seat.device;
+        let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return };
+        let turn = Turn { now_ns, looked_ns: self.looked_ns, budget: budgets.requests };
+        let served = channel.serve(turn, &mut *device.queue);
+        work.requests += served.requests;
+        work.more |= served.more;
+        seat.again = served.again;
+        if channel.flush_waits() && !seat.flush_noted {
+            seat.flush_noted = true;
+            device.flushes.wait(channel.settings().namespace, index);
+        }
+        let fault = if channel.fault().is_some() { channel.take_fault_report() } else { None };
+        let id = channel.id();
+        // What has ended where it was submitted is returned while its state is still in the cache.
+        if device.queue.has_ended() {
+            let Device { queue, flushes, gone, .. } = device;
+            let counters = mailbox.counters();
+            let mut router = Router { seats, flushes, services, gone, counters, device: slot, now_ns };
+            work.completions += queue.poll(usize::MAX, &mut |completion| router.completed(completion));
+        }
+        if let Some(fault) = fault {
+            self.wake_sources += 1;
+            self.changed = true;
+            self.report(Report::Quarantined { channel: id, fault });
+        }
+    }
+
+    /// Lets the guests see what was returned to them. Gives how many were called.
+    fn publish(&mut self) -> u64 {
+        let mut calls = 0;
+        for &index in &self.turns {
+            if let Some(seat) = self.seats.get_mut(usize::from(index))
+                && seat.active
+                && let Some(channel) = &mut seat.channel
+            {
+                calls += channel.publish();
+                seat.active = std::mem::take(&mut seat.again);
+            }
+        }
+        calls
     }
 
     /// Submits merged flushes, then tells the devices of all that is new.
@@ -220,6 +309,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
 
     /// Lets `look` see a channel between two breaths.
     pub fn with_channel<T>(&mut self, id: ChannelId, look: impl FnOnce(&mut BlockChannel) -> T) -> Option<T> {
+        self.changed = true;
         self.channel_mut(id).map(look)
     }
 

@@ -246,6 +246,27 @@ impl MemoryMap {
         Ok(())
     }
 
+    /// Copies the first `N` bytes of a segment out, as [`Self::copy_from`] does.
+    #[inline]
+    pub fn copy_array<const N: usize>(
+        &self,
+        segment: &Segment,
+        hint: &mut Hint,
+    ) -> Result<[u8; N], OutsideMemory> {
+        self.check_segment(segment, N, hint)?;
+        // SAFETY: as in `copy_from`.
+        Ok(unsafe { access::copy_out_array(segment.host().as_ptr()) })
+    }
+
+    /// Writes the first byte of a segment, as [`Self::copy_to`] does.
+    #[inline]
+    pub fn set_byte(&self, segment: &Segment, value: u8, hint: &mut Hint) -> Result<(), OutsideMemory> {
+        self.check_segment(segment, 1, hint)?;
+        // SAFETY: as in `copy_from`. Relaxed: what tells others to look comes after, with a release of its own.
+        unsafe { access::store(segment.host().as_ptr(), value, Ordering::Relaxed) };
+        Ok(())
+    }
+
     /// Copies `from` over the first bytes of a segment of this map, or of one that this is a superset of.
     #[inline]
     pub fn copy_to(&self, segment: &Segment, from: &[u8], hint: &mut Hint) -> Result<(), OutsideMemory> {
@@ -262,9 +283,12 @@ impl MemoryMap {
             return Err(OutsideMemory);
         }
         let (host, len) = (segment.host(), len as u64);
-        if self.spans.get(hint.0).is_some_and(|span| span.holds(host, len)) {
-            return Ok(());
-        }
+        let hinted = self.spans.get(hint.0).is_some_and(|span| span.holds(host, len));
+        if hinted { Ok(()) } else { self.find_segment(host, len, hint) }
+    }
+
+    #[cold]
+    fn find_segment(&self, host: NonNull<u8>, len: u64, hint: &mut Hint) -> Result<(), OutsideMemory> {
         // Spans are not sorted by host address. The miss is rare, and a VM has few regions.
         hint.0 = self.spans.iter().position(|span| span.holds(host, len)).ok_or(OutsideMemory)?;
         Ok(())

@@ -22,8 +22,10 @@ pub struct Chain {
     start: usize,
     /// Where the writable ones begin.
     middle: usize,
+    /// Of all segments not yet taken.
+    bytes: u32,
+    /// Of the readable ones among them.
     readable_bytes: u32,
-    writable_bytes: u32,
     hint: Hint,
 }
 
@@ -47,8 +49,8 @@ impl Chain {
             segments: Vec::with_capacity(segments_max),
             start: 0,
             middle: 0,
+            bytes: 0,
             readable_bytes: 0,
-            writable_bytes: 0,
             hint: Hint::default(),
         }
     }
@@ -78,11 +80,28 @@ impl Chain {
     #[inline]
     #[must_use]
     pub fn writable_bytes(&self) -> u32 {
-        self.writable_bytes
+        self.bytes - self.readable_bytes
     }
 
-    /// Takes the first `into.len()` readable bytes off and copies them out: a header, however the guest has cut it up.
+    /// Takes the first `N` readable bytes off and copies them out: a header, however the guest has cut it up.
     #[inline]
+    pub fn take_header<const N: usize>(&mut self, map: &MemoryMap) -> Result<[u8; N], RingFault> {
+        if let Some(first) = self.readable().first()
+            && first.len() as usize == N
+        {
+            let first = *first;
+            let header = map.copy_array(&first, &mut self.hint).map_err(|_| RingFault::OutsideMemory)?;
+            self.start += 1;
+            self.bytes -= first.len();
+            self.readable_bytes -= first.len();
+            return Ok(header);
+        }
+        let mut header = [0; N];
+        self.take_readable(map, &mut header)?;
+        Ok(header)
+    }
+
+    /// Takes the first `into.len()` readable bytes off and copies them out: what is longer than a header, or of any length.
     pub fn take_readable(&mut self, map: &MemoryMap, into: &mut [u8]) -> Result<(), RingFault> {
         let mut rest = into;
         while !rest.is_empty() {
@@ -96,6 +115,7 @@ impl Chain {
             } else {
                 *first = first.part(len, first.len() - len)
             }
+            self.bytes -= len;
             self.readable_bytes -= len;
             rest = after;
         }
@@ -117,7 +137,7 @@ impl Chain {
         } else {
             *last = last.part(0, before);
         }
-        self.writable_bytes -= 1;
+        self.bytes -= 1;
         Ok(byte)
     }
 
@@ -137,7 +157,7 @@ impl Chain {
     #[inline(always)]
     pub(super) fn clear(&mut self) {
         self.segments.clear();
-        (self.start, self.middle, self.readable_bytes, self.writable_bytes) = (0, 0, 0, 0);
+        (self.start, self.middle, self.bytes, self.readable_bytes) = (0, 0, 0, 0);
     }
 
     /// Adds a buffer of the guest: none, one or several segments.
@@ -153,21 +173,15 @@ impl Chain {
             return Err(RingFault::ReadableAfterWritable);
         }
         // The standard bounds a chain by 2^32 bytes (virtio 1.3 2.7.5); the used length has no room for the last one.
-        let both =
-            self.readable_bytes.checked_add(self.writable_bytes).and_then(|bytes| bytes.checked_add(len));
-        both.ok_or(RingFault::TooLong)?;
-        if let Some(segment) = map.segment(addr, len, &mut self.hint) {
+        self.bytes = self.bytes.checked_add(len).ok_or(RingFault::TooLong)?;
+        match map.segment(addr, len, &mut self.hint) {
             // A buffer of no bytes says nothing, and nothing that comes after has to deal with it.
-            if len != 0 {
-                self.push(segment)?;
-            }
-        } else {
-            self.add_pieces(map, addr, len)?;
+            Some(segment) if len != 0 => self.push(segment)?,
+            Some(_) => {}
+            None => self.add_pieces(map, addr, len)?,
         }
-        if writable {
-            self.writable_bytes += len;
-        } else {
-            self.readable_bytes += len;
+        if !writable {
+            self.readable_bytes = self.bytes;
             self.middle = self.segments.len();
         }
         Ok(())

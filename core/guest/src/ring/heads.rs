@@ -28,26 +28,22 @@ impl Head {
 
 /// The heads that are out: a bit each.
 #[derive(Debug)]
-pub(super) struct HeadSet {
-    words: Box<[u64]>,
-    count: u32,
-}
+pub(super) struct HeadSet(Box<[u64]>);
 
 impl HeadSet {
     /// An empty set for heads below `size`.
     pub(super) fn new(size: u16) -> Self {
-        Self { words: vec![0; usize::from(size).div_ceil(64)].into(), count: 0 }
+        Self(vec![0; usize::from(size).div_ceil(64)].into())
     }
 
     /// Adds a head; false when it is in already, or not below the size.
     #[inline]
     pub(super) fn insert(&mut self, head: u16) -> bool {
         let bit = 1 << (head % 64);
-        let Some(word) = self.words.get_mut(usize::from(head / 64)).filter(|word| **word & bit == 0) else {
+        let Some(word) = self.0.get_mut(usize::from(head / 64)).filter(|word| **word & bit == 0) else {
             return false;
         };
         *word |= bit;
-        self.count += 1;
         true
     }
 
@@ -55,17 +51,16 @@ impl HeadSet {
     #[inline]
     pub(super) fn remove(&mut self, head: u16) -> bool {
         let bit = 1 << (head % 64);
-        let Some(word) = self.words.get_mut(usize::from(head / 64)).filter(|word| **word & bit != 0) else {
+        let Some(word) = self.0.get_mut(usize::from(head / 64)).filter(|word| **word & bit != 0) else {
             return false;
         };
         *word &= !bit;
-        self.count -= 1;
         true
     }
 
-    /// How many are in.
+    /// How many are in: counted now, which is seldom asked, and not kept, for each request would pay for it.
     pub(super) fn len(&self) -> u32 {
-        self.count
+        self.0.iter().map(|word| word.count_ones()).sum()
     }
 }
 

@@ -9,7 +9,7 @@ use super::chain::Chain;
 use super::event::{self, Words};
 use super::heads::{Head, HeadSet};
 use super::walk::walk;
-use super::words::RingWords;
+use super::words::{RingWatch, RingWords};
 use crate::inflight::InflightQueue;
 use crate::memory::MemoryMap;
 use crate::seeded::{self, Bug};
@@ -102,6 +102,12 @@ impl SplitRing {
     pub fn relocate(&mut self, map: &MemoryMap) -> Result<(), GuestError> {
         self.words = RingWords::resolve(map, &self.setup)?;
         Ok(())
+    }
+
+    /// A look at what the guest puts on the ring, from outside of it. Good until the ring is relocated or stopped.
+    #[must_use]
+    pub fn watch(&self) -> RingWatch {
+        self.words.watch(self.next_avail)
     }
 
     /// How many entries the ring has.

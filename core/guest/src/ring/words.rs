@@ -30,11 +30,38 @@ pub(crate) struct RingWords {
     used: NonNull<u8>,
     /// Of the ring; a power of two.
     size: u16,
-    _regions: [Arc<FileRegion>; 3],
+    regions: [Arc<FileRegion>; 3],
 }
 
 // SAFETY: the pointers are addresses in regions that are held; every access is atomic.
 unsafe impl Send for RingWords {}
+
+/// A look at a ring's available index from outside of the ring: whether the guest has put something there.
+///
+/// Whoever serves many rings looks at all of them before it touches any: what a look costs is this, small enough for several
+/// to share a cache line, and the guest's own line. It keeps the memory that the index lies in, so it goes when the ring does.
+#[derive(Debug)]
+pub struct RingWatch {
+    index: NonNull<u16>,
+    /// The index when last looked at, as it lies in memory.
+    seen: u16,
+    _region: Arc<FileRegion>,
+}
+
+// SAFETY: the pointer is an address in a region that is held; every access is atomic.
+unsafe impl Send for RingWatch {}
+
+impl RingWatch {
+    /// Whether the guest has moved the index since the last look. What it put there is read by the ring, which looks again.
+    #[inline]
+    #[must_use = "a move is told once"]
+    pub fn moved(&mut self) -> bool {
+        // Relaxed: nothing is read on the strength of it. The ring's own look acquires what was put before the index.
+        // SAFETY: the index lies in a ring that `RingWords::resolve` found whole and aligned, in a region that is held.
+        let now = unsafe { load(self.index.as_ptr(), Relaxed) };
+        now != std::mem::replace(&mut self.seen, now)
+    }
+}
 
 impl RingWords {
     /// Finds the ring's parts in the front-end's memory.
@@ -56,7 +83,7 @@ impl RingWords {
             find("available ring", setup.avail_user_addr, avail_ring_size_bytes(size), AVAIL_ALIGN_BYTES)?;
         let (used, r2) =
             find("used ring", setup.used_user_addr, used_ring_size_bytes(size), USED_ALIGN_BYTES)?;
-        Ok(Self { desc, avail, used, size, _regions: [r0, r1, r2] })
+        Ok(Self { desc, avail, used, size, regions: [r0, r1, r2] })
     }
 
     #[inline(always)]
@@ -64,10 +91,18 @@ impl RingWords {
         self.size
     }
 
+    /// A look at the available index, as if `seen` was there when last looked at.
+    pub(crate) fn watch(&self, seen: u16) -> RingWatch {
+        let [_, avail, _] = &self.regions;
+        // SAFETY: the index lies in the available ring, which `resolve` found whole and aligned to 2.
+        let index = unsafe { at(self.avail, IDX_OFFSET) };
+        RingWatch { index, seen: seen.to_le(), _region: avail.clone() }
+    }
+
     /// Where descriptor `index`, reduced to the table, is.
     #[inline(always)]
     fn descriptor_word(&self, index: u16) -> NonNull<u64> {
-        // SAFETY: a descriptor below `size` lies in the table, which `resolve` found whole and aligned to 16.
+        // SAFETY: a descriptor below `size`, a power of two, lies in the table, which `resolve` found whole and aligned to 16.
         unsafe { at(self.desc, desc_offset(index & self.size.wrapping_sub(1))) }
     }
 

@@ -7,5 +7,6 @@ mod flush;
 mod hostile;
 mod orders;
 mod thread;
+mod turns;
 mod wakeup;
 mod world;

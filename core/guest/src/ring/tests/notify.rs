@@ -163,3 +163,18 @@ fn a_guest_and_a_device_that_sleep_wake_each_other() {
         });
     }
 }
+
+#[test]
+fn a_watch_tells_each_move_of_the_index_once() {
+    let mut bench = Bench::new(16, ALL);
+    let mut watch = bench.ring.watch();
+    assert!(!watch.moved());
+    send(&mut bench);
+    assert!(watch.moved() && !watch.moved());
+    // Whether the ring has taken what it told of makes no difference.
+    let head = bench.popped();
+    assert!(!watch.moved() && !bench.ring.watch().moved());
+    bench.ring.push_used(head, 0);
+    send(&mut bench);
+    assert!(watch.moved() && bench.ring.watch().moved());
+}
