@@ -133,8 +133,7 @@ impl<Id: Ord + Clone> Balancer<Id> {
         self.interval += 1;
         let now = self.interval;
         self.moved.retain(|_, at| now - *at < DWELL);
-        let mut busy: Vec<u32> =
-            sidecores.iter().map(|sidecore| sidecore.busy_permille.min(1000) * 1000).collect();
+        let mut busy = busy_ppm(sidecores);
         self.full_for.resize(busy.len(), 0);
         for (full_for, busy) in self.full_for.iter_mut().zip(&busy) {
             *full_for = if *busy > self.high_ppm { full_for.saturating_add(1) } else { 0 };
@@ -259,6 +258,16 @@ impl<Id: Clone> Share<'_, Id> {
         let Channel { id, sidecore, .. } = self.channel;
         Move { channel: id.clone(), from: *sidecore, to, reason, load_permille: self.ppm / 1000 }
     }
+}
+
+/// Each channel's part of its sidecore's time, in thousandths.
+#[must_use]
+pub fn loads_permille<Id>(sidecores: &[Sidecore], channels: &[Channel<Id>]) -> Vec<u32> {
+    shares(&busy_ppm(sidecores), channels).into_iter().map(|share| share.ppm / 1000).collect()
+}
+
+fn busy_ppm(sidecores: &[Sidecore]) -> Vec<u32> {
+    sidecores.iter().map(|sidecore| sidecore.busy_permille.min(1000) * 1000).collect()
 }
 
 /// Each channel's part of its sidecore's busy time, by what it was served.

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use vfiomux_rpc::Roles;
 
+pub use self::balance::Balance;
+pub use self::sidecores::{ModeError, SidecoreCpu, SidecoreCpuError, Sidecores, parse_mode};
+
 /// What an operator may set. Command-line flags win over the file, the file over the defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -12,6 +12,7 @@
 //! one owner, no lock is needed, and a flow of many steps is read from top to bottom.
 
 mod attachment;
+mod balance;
 mod channel;
 mod create;
 mod destroy;
@@ -28,6 +29,7 @@ mod restore;
 mod rings;
 mod seat;
 mod service;
+mod shift;
 mod sidecores;
 #[cfg(test)]
 mod tests;
@@ -53,6 +55,7 @@ use vfiomux_policy::{Chain, Policy};
 use vfiomux_rpc::{BindError, Bounds, Event, EventKind, FunctionState, ObjectKind, RpcError, Server};
 use vfiomux_sidecore::{Report, SidecoreError};
 
+use self::balance::Balance;
 use self::channel::Channel;
 use self::device::Device;
 use self::lines::Line;
@@ -119,11 +122,18 @@ pub struct Deadlines {
     pub step: Duration,
     /// To carry out one command of our own (label, scrub), before the controller is reset.
     pub service: Duration,
+    /// To end a channel's commands when it is to go to another sidecore, before it stays where it is.
+    pub shift: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self { drain: Duration::from_secs(5), step: Duration::from_secs(3), service: Duration::from_secs(60) }
+        Self {
+            drain: Duration::from_secs(5),
+            step: Duration::from_secs(3),
+            service: Duration::from_secs(60),
+            shift: Duration::from_millis(250),
+        }
     }
 }
 
@@ -173,6 +183,7 @@ pub struct Control {
     /// Places on sidecores that were chosen and not taken yet.
     reserved: BTreeSet<(usize, u16)>,
     next_incarnation: u32,
+    balance: Balance,
     session_serial: u64,
     started: Instant,
     /// Time since the start, read once a round.
@@ -226,6 +237,7 @@ impl Control {
         for more in policies {
             policy.push(more);
         }
+        let balance = Balance::new(&config.sidecores.balance);
         let mut control = Self {
             poll,
             poster,
@@ -246,6 +258,7 @@ impl Control {
             awaiting_device: BTreeMap::new(),
             reserved: BTreeSet::new(),
             next_incarnation: 0,
+            balance,
             session_serial: 0,
             started: Instant::now(),
             now_ns: 0,
@@ -370,11 +383,13 @@ impl Control {
 
     fn tick(&mut self) {
         self.check_deadlines();
+        self.check_shifts();
         self.watch_breaths();
         self.knock();
         for line in &mut self.lines {
             line.look(self.now_ns);
         }
+        self.balance();
         let ending_for = self.ending.map_or(Duration::ZERO, |begun| begun.elapsed());
         if ending_for > END_WITHIN / 2 && !self.forced {
             // Commands that do not end hold the end up.

@@ -46,6 +46,8 @@ pub enum EventKind {
     Session,
     /// A setting.
     Setting,
+    /// Which sidecore serves a channel.
+    Moved,
     /// Nothing: the policy said no.
     Denied,
     /// Something failed, or was out of order, without changing a state.

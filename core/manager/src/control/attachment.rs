@@ -310,7 +310,7 @@ impl Control {
                 let kick =
                     kick.map(|fd| duplicate(&fd).and_then(|fd| Kick::new(fd).map_err(|e| e.to_string())));
                 match kick.transpose() {
-                    Ok(kick) => self.ring_order(id, serial, token, |seat| Order::SetKick {
+                    Ok(kick) => self.ring_order(id, serial, token, move |seat| Order::SetKick {
                         channel: seat.id,
                         index,
                         kick,
@@ -323,7 +323,7 @@ impl Control {
                 let call =
                     call.map(|fd| duplicate(&fd).and_then(|fd| Call::new(fd).map_err(|e| e.to_string())));
                 match call.transpose() {
-                    Ok(call) => self.ring_order(id, serial, token, |seat| Order::SetCall {
+                    Ok(call) => self.ring_order(id, serial, token, move |seat| Order::SetCall {
                         channel: seat.id,
                         index,
                         call,
@@ -438,7 +438,7 @@ impl Control {
             let owned = id.to_owned();
             self.drained_order(
                 id,
-                |seat| Order::StopRing { channel: seat.id, index },
+                move |seat| Order::StopRing { channel: seat.id, index },
                 move |control, _| {
                     control.ring_gone(&owned, serial, index);
                 },

@@ -9,6 +9,7 @@ use vfiomux_sidecore::DeviceSlot;
 
 use super::Control;
 use super::attachment::Attachment;
+use super::shift::Shift;
 use crate::event::event;
 use crate::extent::Extent;
 use crate::journal::{Record, Setting};
@@ -42,6 +43,10 @@ pub(crate) struct Channel {
     pub(crate) escalation: u8,
     /// Who waits for it to be off its sidecore. Not empty while it is being taken off.
     pub(crate) unseating: Vec<Next>,
+    /// Its move to another sidecore, while that is under way.
+    pub(crate) shift: Option<Shift>,
+    /// What it was served in the last interval, in thousandths of its sidecore's time.
+    pub(crate) load_permille: u32,
 }
 
 /// What goes on when something about a channel has ended.
@@ -80,6 +85,8 @@ impl Channel {
             drain_deadline_ns: None,
             escalation: 0,
             unseating: Vec::new(),
+            shift: None,
+            load_permille: 0,
         }
     }
 }

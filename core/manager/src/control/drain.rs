@@ -75,7 +75,7 @@ impl Control {
         match (level, seat.own_lane) {
             (1, _) => self.seat_order(
                 id,
-                |seat| Order::ListInFlight { channel: seat.id },
+                move |seat| Order::ListInFlight { channel: seat.id },
                 move |control, answer| {
                     if let (Some(Answer::InFlight { ids }), Some(device)) =
                         (answer, control.devices.get(&device))

@@ -71,7 +71,7 @@ impl Control {
         let owned = id.to_owned();
         self.drained_order(
             id,
-            |seat| Order::SetMemory { channel: seat.id, map },
+            move |seat| Order::SetMemory { channel: seat.id, map },
             move |control, answer| match answer {
                 Some(Answer::MemoryReplaced { old: Some(old) }) => {
                     control.unmap(old, move |control| control.complete(&owned, serial, token, Outcome::Done));
@@ -112,7 +112,7 @@ impl Control {
         let Ok(nothing) = MemoryMap::new(Vec::new()) else { return self.session_gone(id) };
         self.drained_order(
             id,
-            |seat| Order::SetMemory { channel: seat.id, map: Arc::new(nothing) },
+            move |seat| Order::SetMemory { channel: seat.id, map: Arc::new(nothing) },
             move |control, answer| match answer {
                 Some(Answer::MemoryReplaced { old: Some(old) }) => {
                     control.unmap(old, move |control| control.session_gone(&owned));

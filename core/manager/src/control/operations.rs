@@ -94,7 +94,7 @@ impl Control {
         let owned = id.to_owned();
         self.drained_order(
             id,
-            |seat| Order::Suspend { channel: seat.id },
+            move |seat| Order::Suspend { channel: seat.id },
             move |control, _| {
                 if control.channels.get(&owned).is_some_and(|c| c.setting.oper == Oper::Quiescing) {
                     control.step(&owned, Step::Drained, None);
@@ -158,7 +158,7 @@ impl Control {
         let owned = id.clone();
         self.seat_order(
             &id,
-            |seat| Order::Resume { channel: seat.id },
+            move |seat| Order::Resume { channel: seat.id },
             move |control, _| {
                 let Some(channel) = control.channels.get(&owned) else { return };
                 let step = match &channel.attachment {

@@ -137,7 +137,7 @@ impl Control {
         let map = plan.map.clone();
         self.drained_order(
             &id,
-            |seat| Order::Resize { channel: seat.id, extents: map },
+            move |seat| Order::Resize { channel: seat.id, extents: map },
             move |control, answer| match answer {
                 Some(Answer::Resized { .. }) => control.resized(ticket, plan),
                 Some(Answer::Refused { why, .. }) => control.resize_failed(ticket, &plan, &why.to_string()),

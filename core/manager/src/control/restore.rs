@@ -188,7 +188,7 @@ impl Control {
             control.set_operation(&owned, None);
             let suspended = control.channels.get(&owned).is_some_and(|c| c.setting.oper == Oper::Suspended);
             if suspended {
-                control.seat_order(&owned, |seat| Order::Suspend { channel: seat.id }, |_, _| {});
+                control.seat_order(&owned, move |seat| Order::Suspend { channel: seat.id }, |_, _| {});
             }
             let attached = control.channels.get(&owned).is_some_and(|c| c.attachment.is_some());
             let result = seated.and_then(|()| match attached {

@@ -25,7 +25,7 @@ impl Control {
                 let owned = id.to_owned();
                 self.seat_order(
                     id,
-                    |seat| Order::StartRing { channel: seat.id, index, start: Box::new(start) },
+                    move |seat| Order::StartRing { channel: seat.id, index, start: Box::new(start) },
                     move |control, answer| {
                         let outcome = match answer {
                             Some(Answer::Refused { why, .. }) => {
@@ -69,7 +69,7 @@ impl Control {
         live.stopping.insert(index);
         self.drained_order(
             id,
-            |seat| Order::StopRing { channel: seat.id, index },
+            move |seat| Order::StopRing { channel: seat.id, index },
             move |control, answer| {
                 let Some((last, closing)) = control.ring_gone(&owned, serial, index) else { return };
                 let outcome = match answer {
@@ -111,7 +111,7 @@ impl Control {
         id: &str,
         serial: u64,
         token: Token,
-        order: impl FnOnce(&Seat) -> DeviceOrder,
+        order: impl FnOnce(&Seat) -> DeviceOrder + 'static,
     ) {
         let owned = id.to_owned();
         self.seat_order(id, order, move |control, answer| {

@@ -1,5 +1,7 @@
 //! Giving a channel its place on a sidecore, and taking it away.
 
+use std::collections::BTreeSet;
+
 use vfiomux_block::LaneId;
 use vfiomux_channel::{BlockChannel, ChannelId, ChannelSettings, Extent as Run, ExtentMap};
 use vfiomux_hw::DmaBuffer;
@@ -96,25 +98,17 @@ impl Control {
         let channel = self.channels.get(id).ok_or("the channel is gone")?;
         let device = self.devices.get(&channel.device).ok_or("its device is not here")?;
         let namespace = device.namespaces.get(&channel.namespace).ok_or("its namespace is not here")?;
-        let load = |line: usize| {
-            self.channels.values().filter(|c| c.seat.as_ref().is_some_and(|s| s.line == line)).count()
-        };
-        let (&line, queue) =
-            device.queues.iter().min_by_key(|(line, _)| load(**line)).ok_or("its device has no queues")?;
+        let (&line, queue) = device
+            .queues
+            .iter()
+            .min_by_key(|(line, _)| self.crowding(**line))
+            .ok_or("its device has no queues")?;
         let runs: Vec<Run> =
             channel.extents.iter().map(|extent| Run { lba: extent.start, blocks: extent.blocks }).collect();
         let extents = ExtentMap::new(&runs, &namespace.limits).map_err(|error| error.to_string())?;
-        let taken: Vec<u16> = self
-            .channels
-            .values()
-            .filter_map(|c| c.seat.as_ref())
-            .filter(|s| s.line == line)
-            .map(|s| s.id.index)
-            .collect();
-        let index =
-            (0..u16::MAX).find(|index| !taken.contains(index) && !self.reserved.contains(&(line, *index)));
-        let index =
-            index.ok_or("the sidecore serves as many channels as it can; add one with [sidecores] cpus")?;
+        let index = self
+            .free_place(line)
+            .ok_or("the sidecore serves as many channels as it can; add one with [sidecores] cpus")?;
         self.next_incarnation += 1;
         let mut serial = [0; 20];
         let plain = channel.setting.id.replace('-', "");
@@ -142,6 +136,23 @@ impl Control {
             own_lane: device.lanes_free > 0,
             settings,
         })
+    }
+
+    /// What speaks against one more channel on a sidecore: tenths of its time that are taken, then how many channels it has.
+    fn crowding(&self, line: usize) -> (u32, usize) {
+        (self.lines.get(line).map_or(0, |line| line.busy_permille / 100), self.places_taken(line).len())
+    }
+
+    /// A place on a sidecore that no channel has, and none is about to have.
+    pub(crate) fn free_place(&self, line: usize) -> Option<u16> {
+        let taken = self.places_taken(line);
+        (0..u16::MAX).find(|index| !taken.contains(index))
+    }
+
+    fn places_taken(&self, line: usize) -> BTreeSet<u16> {
+        let seats = self.channels.values().filter_map(|channel| channel.seat.as_ref());
+        let seated = seats.filter(|seat| seat.line == line).map(|seat| seat.id.index);
+        seated.chain(self.reserved.range((line, 0)..=(line, u16::MAX)).map(|(_, index)| *index)).collect()
     }
 
     fn seat_with(
@@ -224,7 +235,7 @@ impl Control {
             let last = owned.clone();
             control.drained_order(
                 &owned,
-                |seat| Order::RemoveChannel { channel: seat.id },
+                move |seat| Order::RemoveChannel { channel: seat.id },
                 move |control, answer| match answer {
                     Some(Answer::ChannelRemoved { memory: Some(memory), .. }) => {
                         control.unmap(memory, move |control| control.give_lane_back(&last));
@@ -284,13 +295,18 @@ impl Control {
         );
     }
 
-    /// Gives an order about a channel to its sidecore. Without a seat there is nobody to ask: `next` gets `None`.
+    /// Gives an order about a channel to its sidecore; when it is between two, to the one that it comes to. Without a seat
+    /// there is nobody to ask: `next` gets `None`.
     pub(crate) fn seat_order(
         &mut self,
         id: &str,
-        order: impl FnOnce(&Seat) -> DeviceOrder,
+        order: impl FnOnce(&Seat) -> DeviceOrder + 'static,
         next: impl FnOnce(&mut Control, Option<DeviceAnswer>) + 'static,
     ) {
+        if self.is_between(id) {
+            let owned = id.to_owned();
+            return self.after_shift(id, move |control| control.seat_order(&owned, order, next));
+        }
         match self.channels.get(id).and_then(|channel| channel.seat.as_ref()) {
             Some(seat) => {
                 let (line, order) = (seat.line, order(seat));
@@ -317,9 +333,13 @@ impl Control {
     pub(crate) fn drained_order(
         &mut self,
         id: &str,
-        order: impl FnOnce(&Seat) -> DeviceOrder,
+        order: impl FnOnce(&Seat) -> DeviceOrder + 'static,
         next: impl FnOnce(&mut Control, Option<DeviceAnswer>) + 'static,
     ) {
+        if self.is_between(id) {
+            let owned = id.to_owned();
+            return self.after_shift(id, move |control| control.drained_order(&owned, order, next));
+        }
         let deadline_ns = self.after(self.deadlines.drain);
         if let Some(channel) = self.channels.get_mut(id) {
             channel.drains += 1;

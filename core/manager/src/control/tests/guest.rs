@@ -288,6 +288,11 @@ impl Guest {
         done
     }
 
+    /// How many chains the device has returned, modulo 2^16.
+    pub(crate) fn returned(&self) -> u16 {
+        self.returned
+    }
+
     pub(crate) fn in_flight(&self) -> usize {
         self.ring.in_flight()
     }

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::config::{Balance, Config, SidecoreCpu};
 use crate::control::{Control, Deadlines, Opened, Setup, StartDevice, Stop};
 use crate::extent::Extent;
 use crate::journal::Journal;
@@ -30,6 +30,7 @@ const DEADLINES: Deadlines = Deadlines {
     drain: Duration::from_millis(200),
     step: Duration::from_millis(400),
     service: Duration::from_millis(1500),
+    shift: Duration::from_millis(200),
 };
 
 /// A simulated device that a test keeps, and the thread that runs it.
@@ -98,6 +99,7 @@ pub(crate) struct World {
     pub(crate) devices: Vec<Device>,
     pub(crate) format_if_blank: bool,
     pub(crate) cpus: Vec<u32>,
+    pub(crate) balance: Balance,
     pub(crate) deadlines: Deadlines,
     /// A bug that its daemons have.
     pub(crate) bug: Option<Bug>,
@@ -128,6 +130,8 @@ impl World {
             devices,
             format_if_blank: true,
             cpus: Vec::new(),
+            // Channels stay where a test wants them.
+            balance: Balance { enabled: false, ..Balance::default() },
             deadlines: DEADLINES,
             bug: None,
             daemon: None,
@@ -164,7 +168,8 @@ impl World {
     pub(crate) fn start_on(&mut self, devices: Vec<(String, SimNvme)>) {
         assert!(self.daemon.is_none(), "the earlier daemon was stopped");
         let mut config = Config { state_dir: self.state_dir(), control: self.control(), ..Config::default() };
-        config.sidecores.cpus.clone_from(&self.cpus);
+        config.sidecores.cpus = self.cpus.iter().map(|&cpu| SidecoreCpu { cpu, mode: None }).collect();
+        config.sidecores.balance = self.balance.clone();
         let (format_if_blank, deadlines, bug) = (self.format_if_blank, self.deadlines, self.bug);
         let (say, hear) = mpsc::channel();
         let thread = std::thread::spawn(move || {
