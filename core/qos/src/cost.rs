@@ -61,7 +61,7 @@ impl CostModel {
             Direction::Write => (self.write_op, self.write_kib),
         };
         // Both factors fit 32 bits, so the product and the sum fit 64.
-        let cost = u64::from(op) + (u64::from(io.bytes) * u64::from(kib) >> 10);
+        let cost = u64::from(op) + ((u64::from(io.bytes) * u64::from(kib)) >> 10);
         u32::try_from(cost).unwrap_or(u32::MAX).max(1)
     }
 }

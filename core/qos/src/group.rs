@@ -1,12 +1,13 @@
 //! Limits of a tenant, shared by its channels on all sidecores.
 //!
 //! A limit's tokens are a line of time: each nanosecond of it is worth `rate` thousand-millionths of a token. What has been
-//! leased is everything up to one point on that line, kept in one atomic word. A sidecore moves the point forward by a slice
-//! and owns the tokens that the slice is worth; it moves it back for what it has not used. So leases add up exactly, whoever
-//! takes them, and nobody waits for anybody.
+//! leased is everything up to one point on that line, kept in one atomic word; it may be ahead of the present by the burst. A
+//! sidecore moves the point forward by a slice and owns the tokens that the slice is worth; it moves it back for what it has
+//! not used. So leases add up exactly, whoever takes them, and nobody waits for anybody.
 //!
-//! All sidecores read the same clock. What they hold in slices is set aside from the burst when the group is made, so that Q1
-//! holds for the group as it does for a channel.
+//! All sidecores read the same clock. What they may hold in slices is set aside from the burst when the group is made, so that
+//! Q1 holds for the group as for a channel. A request above the burst may find others holding slices, at most half of the
+//! burst: in a window with such a request, the bound is rate × window + the largest request + half of the burst.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +26,7 @@ pub struct Group {
 struct Shared {
     measure: Measure,
     rate: u64,
-    /// How far the line may be behind the time: the burst, without what is set aside for slices.
+    /// How far ahead of the present may be leased: the burst, without what is set aside for slices.
     burst_ns: u64,
     slice_ns: u64,
     /// The line is leased up to here. It stands for itself and guards no other memory: all accesses are relaxed.
@@ -62,7 +63,7 @@ impl Shared {
         }
         let slice_ns = SLICE_NS_MAX.min(burst_ns / (2 * sidecores));
         let burst_ns = burst_ns - slice_ns * sidecores;
-        let leased_ns = AtomicU64::new(now_ns.saturating_sub(burst_ns));
+        let leased_ns = AtomicU64::new(now_ns);
         Ok(Self { measure, rate: rate.per_second, burst_ns, slice_ns, leased_ns })
     }
 
@@ -71,11 +72,11 @@ impl Shared {
         let needs_ns = worth_ns_up(tokens, self.rate);
         let mut leased_ns = self.leased_ns.load(Ordering::Relaxed);
         loop {
-            let from_ns = leased_ns.max(now_ns.saturating_sub(self.burst_ns));
-            let there_ns = now_ns.saturating_sub(from_ns);
+            let from_ns = leased_ns.max(now_ns);
+            let there_ns = now_ns.saturating_add(self.burst_ns).saturating_sub(from_ns);
             let enough_ns = needs_ns.min(self.burst_ns);
             if there_ns < enough_ns {
-                return Err(NotBefore(from_ns.saturating_add(enough_ns)));
+                return Err(NotBefore(from_ns.saturating_add(enough_ns).saturating_sub(self.burst_ns)));
             }
             let to_ns = from_ns.saturating_add(needs_ns.max(self.slice_ns.min(there_ns)));
             match self.leased_ns.compare_exchange_weak(leased_ns, to_ns, Ordering::Relaxed, Ordering::Relaxed)

@@ -1,1 +1,6 @@
+//! The whole of it on a stepped device: limits, reservations and shares against an independent reference and by themselves.
 
+mod against_reference;
+mod guarantees;
+mod reference;
+mod world;
