@@ -1,6 +1,7 @@
-//! The project's own chores: `cargo xtask layers`, `cargo xtask house`, `cargo xtask properties`.
+//! The project's own chores: `cargo xtask layers`, `cargo xtask house`, `cargo xtask properties`, `cargo xtask instructions`.
 
 mod house;
+mod instructions;
 mod layers;
 mod properties;
 
@@ -28,6 +29,15 @@ enum Chore {
         #[arg(long)]
         write: bool,
     },
+    /// Count the data path's instructions under valgrind, and hold them against benches/instructions/baseline.json.
+    Instructions {
+        /// Make the counts the baseline, whatever they are.
+        #[arg(long)]
+        bless: bool,
+        /// Install gungraun's runner first, unless it is there.
+        #[arg(long)]
+        install: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -35,6 +45,10 @@ fn main() -> ExitCode {
         Chore::Layers => ("layers", layers::check()),
         Chore::House => ("house rules", house::check()),
         Chore::Properties { write } => ("properties", properties::check(write)),
+        Chore::Instructions { bless, install } => {
+            let installed = if install { instructions::install() } else { Ok(()) };
+            ("instructions", installed.and_then(|()| instructions::check(bless)))
+        }
     };
     match found {
         Ok(violations) if violations.is_empty() => {
