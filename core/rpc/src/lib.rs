@@ -51,7 +51,7 @@ pub use outcome::Outcome;
 pub use path::{ChannelPath, HopKind, PathHop};
 pub use role::{Caller, Members, Role, Roles};
 pub use server::{BindError, Bounds, ConnectionId, Request, Server, Ticket};
-pub use sidecore::{SidecoreInfo, SidecoreMode, SidecoreRest};
+pub use sidecore::{SidecoreChannel, SidecoreInfo, SidecoreMode, SidecoreRest};
 pub use status::{EventCounts, Status};
 
 /// Where the daemon listens when nothing else is said.

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Distribution;
+use crate::{Distribution, Lane};
 
 /// A polling thread.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +19,20 @@ pub struct SidecoreInfo {
     /// How it rests.
     #[serde(default)]
     pub rest: SidecoreRest,
+    /// The channels it serves, by name. Not told in `status`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serves: Vec<SidecoreChannel>,
+}
+
+/// A channel, as a part of its sidecore's load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SidecoreChannel {
+    /// Name of the channel.
+    pub name: String,
+    /// Thousandths of the sidecore's time that it took in the last interval, by what it was served.
+    pub load_permille: u32,
+    /// Whether the submission queue that it uses there is its own.
+    pub lane: Lane,
 }
 
 /// How a sidecore spends the time in which there is nothing to do, since its start.

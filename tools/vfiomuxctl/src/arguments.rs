@@ -141,6 +141,15 @@ pub(crate) enum ChannelVerb {
         #[command(flatten)]
         change: ChangeArguments,
     },
+    /// Have another sidecore serve a channel, with its I/O running
+    Move {
+        /// Name of the channel
+        name: String,
+        #[command(flatten)]
+        target: MoveTarget,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
     /// End a channel, scrub its data and give its resources back
     Destroy {
         /// Name of the channel
@@ -157,7 +166,7 @@ pub(crate) enum ChannelVerb {
 pub(crate) enum SidecoreVerb {
     /// List the sidecores
     List,
-    /// Show how a sidecore spends its time, and how fast it wakes
+    /// Show how a sidecore spends its time, how fast it wakes, and what part of that each channel has
     Show {
         /// Its number
         index: u32,
@@ -228,6 +237,15 @@ pub(crate) struct CreateArguments {
     pub(crate) read_only: bool,
     #[command(flatten)]
     pub(crate) change: ChangeArguments,
+}
+
+/// Where a channel is moved to.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct MoveTarget {
+    /// The sidecore that is to serve it, by its number
+    #[arg(long, value_name = "N")]
+    pub(crate) sidecore: Option<u32>,
 }
 
 /// A change of a channel that needs nothing but its name.

@@ -193,6 +193,12 @@ pub(crate) fn resized(channel: &ChannelInfo) -> String {
     format!("channel {} resized to {}", printable(&channel.name), units::bytes(channel.size_bytes))
 }
 
+pub(crate) fn moved(channel: &ChannelInfo) -> String {
+    let sidecore =
+        channel.sidecore.map_or_else(|| "no sidecore".to_owned(), |index| format!("sidecore {index}"));
+    format!("channel {} is served by {sidecore}", printable(&channel.name))
+}
+
 pub(crate) fn destroyed(channel: &ChannelInfo) -> String {
     format!("channel {} destroyed, its data scrubbed", printable(&channel.name))
 }

@@ -131,6 +131,10 @@ fn run_channel(mut session: Session, verb: &ChannelVerb) -> Result<(), Failure> 
             let call = call::ChannelResize { name: name.clone(), size_bytes: *size };
             session.change(&call, change, channel::resized)
         }
+        ChannelVerb::Move { name, target, change } => {
+            let call = call::ChannelMove { name: name.clone(), sidecore: target.sidecore };
+            session.change(&call, change, channel::moved)
+        }
         ChannelVerb::Destroy { name, force, change } => {
             let call = call::ChannelDestroy { name: name.clone(), force: *force };
             session.change(&call, change, channel::destroyed)

@@ -1,8 +1,10 @@
 //! Sidecores for people.
 
-use vfiomux_rpc::{SidecoreInfo, SidecoreMode, SidecoreRest};
+use std::cmp::Reverse;
 
-use crate::table::{Cell, Facts, Paint, Table};
+use vfiomux_rpc::{SidecoreChannel, SidecoreInfo, SidecoreMode, SidecoreRest};
+
+use crate::table::{Cell, Facts, Paint, Table, word};
 use crate::units;
 
 pub(crate) fn list(sidecores: &Vec<SidecoreInfo>, paint: Paint) -> String {
@@ -57,7 +59,27 @@ pub(crate) fn details(sidecore: &SidecoreInfo, paint: Paint) -> String {
             )
         },
     );
-    facts.text(paint)
+    let mut text = facts.text(paint);
+    if !sidecore.serves.is_empty() {
+        text.push('\n');
+        text.push_str(&serves(sidecore, paint));
+    }
+    text
+}
+
+/// The channels, those first that take most of its time.
+fn serves(sidecore: &SidecoreInfo, paint: Paint) -> String {
+    let mut channels: Vec<&SidecoreChannel> = sidecore.serves.iter().collect();
+    channels.sort_by_key(|channel| Reverse(channel.load_permille));
+    let mut table = Table::new(&["CHANNEL", "LOAD", "SUBMISSION QUEUE"], &[1]);
+    for channel in channels {
+        table.row([
+            Cell::from(&channel.name),
+            Cell::from(busy(channel.load_permille)),
+            Cell::from(word(channel.lane)),
+        ]);
+    }
+    table.text(paint)
 }
 
 pub(crate) fn set(sidecore: &SidecoreInfo) -> String {

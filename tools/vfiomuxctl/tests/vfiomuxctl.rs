@@ -10,8 +10,8 @@ use daemon::{Daemon, channel, claimed_device, held_device};
 use serde_json::{Value, json};
 use vfiomux_rpc::{
     Change, ChannelPath, Distribution, Endpoint, EndpointMode, ErrorCode, Event, EventCounts, EventKind,
-    EventList, Gap, HopKind, Method, Object, ObjectKind, Outcome, RpcError, SidecoreInfo, SidecoreMode,
-    SidecoreRest, Status, Subscription, call,
+    EventList, Gap, HopKind, Lane, Method, Object, ObjectKind, Outcome, RpcError, SidecoreChannel,
+    SidecoreInfo, SidecoreMode, SidecoreRest, Status, Subscription, call,
 };
 
 /// What the tool printed, and its exit code.
@@ -87,6 +87,10 @@ fn sidecore() -> SidecoreInfo {
                 p999_ns: 4500,
             },
         },
+        serves: vec![
+            SidecoreChannel { name: "disk-a".into(), load_permille: 20, lane: Lane::Shared },
+            SidecoreChannel { name: "disk-b".into(), load_permille: 105, lane: Lane::Own },
+        ],
     }
 }
 
@@ -238,6 +242,10 @@ sleeps          20, 3 of them too short to pay
 a sleep costs   6.5us
 woken by        kicks 12, devices 7, control 1
 wake to submit  half within 2us, 99% within 4.5us, mean 2.1us
+
+CHANNEL   LOAD  SUBMISSION QUEUE
+disk-b   10.5%  own
+disk-a    2.0%  shared
 ";
     assert_eq!(ask(&["sidecore", "show", "0"]).out, expected);
 }
@@ -251,6 +259,17 @@ fn a_sidecore_is_given_another_mode() {
     assert_eq!(daemon.asked(), [(Method::SidecoreSet(set), Change::default())]);
     let done = run(&daemon.control(), &["sidecore", "set", "0", "--mode", "fast"]);
     assert!(done.code == 2 && done.err.contains("poll, adaptive, event"), "{}", done.err);
+}
+
+#[test]
+fn a_channel_is_moved_to_where_it_is_typed() {
+    let daemon = Daemon::start(manager, vec![]);
+    let done = run(&daemon.control(), &["channel", "move", "disk-a", "--sidecore", "1", "--dry-run"]);
+    assert!(done.out.contains("channel disk-a is served by"), "{}", done.out);
+    let asked = call::ChannelMove { name: "disk-a".into(), sidecore: Some(1) };
+    assert_eq!(daemon.asked(), [(Method::ChannelMove(asked), Change { dry_run: true, ..Change::default() })]);
+    let done = run(&daemon.control(), &["channel", "move", "disk-a"]);
+    assert!(done.code == 2 && done.err.contains("--sidecore <N>"), "{}", done.err);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The sidecores as an operator sees and sets them.
 
 use vfiomux_rpc::{
-    Caller, Change, ErrorCode, EventKind, ObjectKind, Outcome, RpcError, SidecoreInfo, SidecoreMode,
-    SidecoreRest, Ticket, call,
+    Caller, Change, ErrorCode, EventKind, Lane, ObjectKind, Outcome, RpcError, SidecoreChannel, SidecoreInfo,
+    SidecoreMode, SidecoreRest, Ticket, call,
 };
 use vfiomux_sidecore::{Mode, Order, SidecoreError, SidecoreThread, ThreadSettings};
 
 use super::Control;
+use super::channel::Channel;
 use super::lines::Line;
 use super::view::distribution;
 use crate::config::Config;
@@ -39,12 +40,24 @@ fn thread_mode(mode: SidecoreMode, spin_us: u32) -> Mode {
 
 impl Control {
     pub(crate) fn sidecore_list(&self) -> Vec<SidecoreInfo> {
-        let channels_of = |index| {
-            let seats = self.channels.values().filter_map(|channel| channel.seat.as_ref());
-            seats.filter(|seat| seat.line == index).count()
-        };
         let lines = self.lines.iter().enumerate();
-        lines.map(|(index, line)| self.info(index, line, channels_of(index))).collect()
+        lines.map(|(index, line)| self.info(index, line, self.served_by(index))).collect()
+    }
+
+    /// The channels on a sidecore, and what each is of its load.
+    fn served_by(&self, line: usize) -> Vec<SidecoreChannel> {
+        let here = |channel: &Channel| {
+            let seat = channel.seat.as_ref().filter(|seat| seat.line == line)?;
+            let lane = if seat.own_lane { Lane::Own } else { Lane::Shared };
+            Some(SidecoreChannel {
+                name: channel.setting.name.clone(),
+                load_permille: channel.load_permille,
+                lane,
+            })
+        };
+        let mut all: Vec<SidecoreChannel> = self.channels.values().filter_map(here).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     pub(crate) fn sidecore_show(&self, index: u32) -> Result<SidecoreInfo, RpcError> {
@@ -96,7 +109,7 @@ impl Control {
         self.tell(told);
     }
 
-    fn info(&self, index: usize, line: &Line, channels: usize) -> SidecoreInfo {
+    fn info(&self, index: usize, line: &Line, serves: Vec<SidecoreChannel>) -> SidecoreInfo {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let counters = line.handle.counters();
         SidecoreInfo {
@@ -104,7 +117,7 @@ impl Control {
             cpu: line.cpu,
             mode: line.mode,
             busy_permille: line.busy_permille,
-            channels: count(channels),
+            channels: count(serves.len()),
             rest: SidecoreRest {
                 asleep: line.handle.is_asleep(),
                 spin_max_us: self.config.sidecores.spin_us,
@@ -119,6 +132,7 @@ impl Control {
                 woken_by_orders: counters.woken_by_orders.get(),
                 wake_to_submit: distribution(&counters.wake_to_submit.snapshot()),
             },
+            serves,
         }
     }
 

@@ -6,7 +6,7 @@ use vfiomux_hw::inventory::FunctionInfo;
 use vfiomux_rpc::{
     ChannelInfo, ChannelKind, ChannelPath, Counters, DataMode, DeviceInfo, Distribution, FunctionClass,
     FunctionState, HopKind, Lane, Latency, NamespaceInfo, NvmeInfo, Plan, Pool, Pools, RegionInfo, RpcError,
-    SessionInfo, Status, VirtqueueInfo,
+    SessionInfo, SidecoreInfo, Status, VirtqueueInfo,
 };
 use vfiomux_spec::virtio::{blk, features as transport};
 
@@ -22,7 +22,7 @@ impl Control {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_ms: self.now_ns / 1_000_000,
-            sidecores: self.sidecore_list(),
+            sidecores: in_short(self.sidecore_list()),
             devices: count(self.devices.len()),
             channels: count(self.channels.len()),
             sessions: count(self.channels.values().filter(live).count()),
@@ -222,6 +222,11 @@ impl Control {
         path.push(&[function], HopKind::Namespace, channel.namespace.to_string(), Some(detail));
         path
     }
+}
+
+/// Sidecores without their channels.
+fn in_short(sidecores: Vec<SidecoreInfo>) -> Vec<SidecoreInfo> {
+    sidecores.into_iter().map(|info| SidecoreInfo { serves: Vec::new(), ..info }).collect()
 }
 
 fn plan(seat: &Seat) -> Plan {
