@@ -15,6 +15,8 @@ pub(crate) enum Bug {
     DoubleReturn,
     /// V3: no fence between arming the ring and the second look.
     MissingFence,
+    /// V3: a ring that was armed once counts as armed for ever.
+    StaleAsk,
 }
 
 /// Whether `bug` is on: never, but on a test's thread that turned it on.

@@ -60,6 +60,42 @@ pub(crate) fn disarm(words: &impl Words, event_idx: bool, next: u16) {
     if event_idx { words.set_our_event(next.wrapping_sub(1)) } else { words.set_quiet(true) }
 }
 
+/// What the other side was asked last, so that it is not asked again while that stands.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// The index from which on it was asked to wake us.
+    from: Option<u16>,
+}
+
+impl Asked {
+    /// [`arm`]; or just a look, when the other side was asked to wake us from `next` on before and not asked otherwise since.
+    ///
+    /// Then neither store nor fence is needed: the look after asking found nothing, so for what came since we are woken. That
+    /// wake-up is either still to come, or was taken, and then what it was for is seen by this look.
+    #[inline]
+    pub(crate) fn arm(&mut self, words: &impl Words, event_idx: bool, next: u16) -> bool {
+        let stands = self.from == Some(next) || seeded::is(Bug::StaleAsk) && self.from.is_some();
+        if stands {
+            return words.their_index() != next;
+        }
+        let found = arm(words, event_idx, next);
+        self.from = (!found).then_some(next);
+        found
+    }
+
+    /// [`disarm`].
+    #[inline]
+    pub(crate) fn disarm(&mut self, words: &impl Words, event_idx: bool, next: u16) {
+        self.from = None;
+        disarm(words, event_idx, next);
+    }
+
+    /// Forgets what was asked: it may not stand any more.
+    pub(crate) fn forget(&mut self) {
+        self.from = None;
+    }
+}
+
 /// Whether the other side wants to be woken, now that our index has moved from `told` to `now`.
 #[inline]
 pub(crate) fn owes(words: &impl Words, event_idx: bool, now: u16, told: u16) -> bool {

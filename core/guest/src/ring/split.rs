@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use vfiomux_spec::virtio::features::{RING_EVENT_IDX, RING_INDIRECT_DESC};
 
 use super::chain::Chain;
-use super::event::{self, Words};
+use super::event::{self, Asked, Words};
 use super::heads::{Head, HeadSet};
 use super::walk::walk;
 use super::words::{RingWatch, RingWords};
@@ -41,6 +41,7 @@ pub struct SplitRing {
     words: RingWords,
     setup: RingSetup,
     event_idx: bool,
+    asked: Asked,
     indirect: bool,
     /// The next available entry to take.
     next_avail: u16,
@@ -73,6 +74,7 @@ impl SplitRing {
         let mut ring = Self {
             setup: *setup,
             event_idx: setup.features & RING_EVENT_IDX != 0,
+            asked: Asked::default(),
             indirect: setup.features & RING_INDIRECT_DESC != 0,
             next_avail: setup.base,
             avail_index: setup.base,
@@ -101,6 +103,7 @@ impl SplitRing {
     /// Finds the ring's parts again in memory that replaces what it was started in. On failure it stays where it was.
     pub fn relocate(&mut self, map: &MemoryMap) -> Result<(), GuestError> {
         self.words = RingWords::resolve(map, &self.setup)?;
+        self.asked.forget();
         Ok(())
     }
 
@@ -236,16 +239,26 @@ impl SplitRing {
     }
 
     /// Asks the guest to kick, then looks once more: true when there is work already, and sleeping would be wrong.
+    ///
+    /// On a ring that was armed before, has had nothing taken from it since and was not disarmed, that is a look and no more.
     #[inline]
     #[must_use = "when there is work already, the guest will not kick for it"]
     pub fn arm(&mut self) -> bool {
-        event::arm(&self.words, self.event_idx, self.next_avail) || !self.resubmit.is_empty()
+        self.asked.arm(&self.words, self.event_idx, self.next_avail) || !self.resubmit.is_empty()
+    }
+
+    /// Whether a ring that is armed may stay so while somebody is awake and looks by itself. With event indices the guest
+    /// kicks once for that, with the next that it puts on the ring; without, it would kick every time.
+    #[inline]
+    #[must_use]
+    pub fn may_stay_armed(&self) -> bool {
+        self.event_idx
     }
 
     /// Asks the guest not to kick: somebody is awake and looks by itself.
     #[inline]
     pub fn disarm(&mut self) {
-        event::disarm(&self.words, self.event_idx, self.next_avail);
+        self.asked.disarm(&self.words, self.event_idx, self.next_avail);
     }
 
     /// The next entry of the available ring to be taken: what GET_VRING_BASE answers.

@@ -115,6 +115,62 @@ fn a_missing_fence_is_caught() {
     }
 }
 
+/// A device that is woken for something else, looks, and goes back to sleep without asking anew where nothing was taken.
+///
+/// Panics when it sleeps, work is there, and no wake-up is under way.
+fn device_stays_armed(event_idx: bool) {
+    const COUNT: u16 = 2;
+    loom::model(move || {
+        let shared = Arc::new(Shared::default());
+        // What a kick descriptor is to an edge-triggered sleeper: raised by a kick, taken by whoever wakes.
+        let kicked = Arc::new(AtomicBool::new(false));
+        let (driver, device) = (Driver(shared.clone()), Device(shared));
+        let mut asked = Asked::default();
+        asked.disarm(&device, event_idx, 0);
+        let telling = {
+            let kicked = kicked.clone();
+            thread::spawn(move || {
+                for index in 1..=COUNT {
+                    driver.set_our_index(index);
+                    if owes(&driver, event_idx, index, index - 1) {
+                        kicked.swap(true, Ordering::AcqRel);
+                    }
+                }
+            })
+        };
+        let mut taken = device.their_index();
+        let mut lie_down = |taken: &mut u16| {
+            while asked.arm(&device, event_idx, *taken) {
+                *taken = device.their_index();
+            }
+        };
+        lie_down(&mut taken);
+        // Woken, by a kick or by anything else: the breath looks.
+        kicked.swap(false, Ordering::AcqRel);
+        taken = device.their_index();
+        lie_down(&mut taken);
+        telling.join().unwrap();
+        assert!(
+            kicked.swap(false, Ordering::AcqRel) || taken == COUNT,
+            "asleep with work waiting, and no kick under way"
+        );
+    });
+}
+
+/// V3.
+#[test]
+fn no_kick_is_lost_by_a_ring_that_stays_armed() {
+    device_stays_armed(true);
+    device_stays_armed(false);
+}
+
+/// V3, seeded.
+#[test]
+fn a_ring_that_is_armed_no_more_is_not_taken_for_one_that_is() {
+    let lost = std::panic::catch_unwind(|| seeded::with(Bug::StaleAsk, || device_stays_armed(true)));
+    assert!(lost.is_err(), "the check cannot fail");
+}
+
 /// What is put in the ring before the index moves is there for whoever sees the index.
 #[test]
 fn an_index_brings_its_entries_along() {
