@@ -23,10 +23,16 @@ const OUT: u32 = u32::MAX;
 
 impl Heap {
     pub(crate) fn new(places: u16) -> Self {
-        let places = usize::from(places);
-        let mut positions = Vec::with_capacity(places);
-        positions.resize(places, OUT);
-        Self { nodes: Vec::with_capacity(places), positions }
+        let mut heap = Self::default();
+        heap.make_room(places);
+        heap
+    }
+
+    /// Makes room for places below `places`, if there is less.
+    pub(crate) fn make_room(&mut self, places: u16) {
+        let places = usize::from(places).max(self.positions.len());
+        self.positions.resize(places, OUT);
+        self.nodes.reserve(places - self.nodes.len());
     }
 
     pub(crate) fn len(&self) -> usize {

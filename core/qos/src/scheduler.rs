@@ -133,6 +133,16 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Makes the table larger. Allocates, which nothing else here does.
+    pub fn make_room(&mut self, places: u16) {
+        if usize::from(places) > self.entries.len() {
+            self.entries.resize_with(usize::from(places), Entry::default);
+            for heap in [&mut self.reserved, &mut self.shared, &mut self.throttled] {
+                heap.make_room(places);
+            }
+        }
+    }
+
     /// Frees a place.
     pub fn remove(&mut self, place: u16) {
         self.leave_heaps(place);
@@ -220,12 +230,18 @@ impl Scheduler {
         true
     }
 
+    /// A channel whose limits may afford its requests by now, and which is ready from now on.
+    #[inline]
+    pub fn due(&mut self, now_ns: u64) -> Option<u16> {
+        let place = self.throttled.first().filter(|due| due.key <= now_ns)?.place;
+        self.ready(place, now_ns);
+        Some(place)
+    }
+
     /// Whose turn it is. The same again, until it is charged or its state changes.
     #[inline]
     pub fn next(&mut self, now_ns: u64) -> Next {
-        while let Some(due) = self.throttled.first().filter(|due| due.key <= now_ns) {
-            self.ready(due.place, now_ns);
-        }
+        while self.due(now_ns).is_some() {}
         let claims = self.reserved.first().filter(|claim| claim.key <= now_ns);
         let forced = self.since_shared >= RESERVED_RUN;
         match (claims, self.shared.first()) {

@@ -80,6 +80,10 @@ fn a_place_beyond_the_table_is_refused_and_never_has_a_turn() {
     scheduler.ready(8, 0);
     scheduler.throttle(8, NotBefore(0));
     assert_eq!(scheduler.next(0), Next::Nobody);
+    scheduler.make_room(9);
+    scheduler.add(8, &program(1, 1)).unwrap();
+    scheduler.ready(8, 0);
+    assert_eq!(turn(&mut scheduler, 0).place, 8);
 }
 
 /// Q3: a claim that is due in a second at the old reservation is due in a millisecond at one a thousand times as large.
