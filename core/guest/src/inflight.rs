@@ -156,6 +156,11 @@ impl InflightQueue {
         self.set_inflight(head, true);
     }
 
+    /// A head is the guest's again, as if it had not been taken.
+    pub(crate) fn withdraw(&mut self, head: u16) {
+        self.set_inflight(head, false);
+    }
+
     /// A head goes into the used ring, which is not published yet.
     #[inline]
     pub(crate) fn link(&mut self, head: u16) {

@@ -74,6 +74,20 @@ fn a_successor_gets_what_was_out_in_the_order_in_which_it_was_taken() {
 }
 
 #[test]
+fn a_chain_that_was_left_on_the_ring_is_not_a_successors_debt() {
+    let (mut bench, inflight) = start(8);
+    let sent = send(&mut bench, 3);
+    let (first, second) = (bench.popped(), bench.popped());
+    bench.ring.leave(second);
+    // Killed here.
+    drop(first);
+    bench.ring = successor(&bench, &inflight).unwrap();
+    assert_eq!((bench.ring.resubmits(), bench.ring.next_avail(), bench.ring.pending()), (1, 1, 3));
+    let again: Vec<Head> = std::iter::from_fn(|| bench.pop().unwrap()).collect();
+    assert_eq!(again.iter().map(Head::index).collect::<Vec<_>>(), sent);
+}
+
+#[test]
 fn a_ring_that_was_drained_goes_on_where_it_was() {
     let (mut bench, inflight) = start(8);
     send(&mut bench, 3);

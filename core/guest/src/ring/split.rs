@@ -182,6 +182,21 @@ impl SplitRing {
         }
     }
 
+    /// Leaves the chain that was popped last on the guest's ring after all, as if it had not been popped: for one that must wait,
+    /// and may wait with the guest. It is the next to be popped, and what hangs from it is read anew.
+    ///
+    /// Not for a chain that was popped again: it is ours already, and is [put back](Self::put_back).
+    pub fn leave(&mut self, head: Head) {
+        if !self.out.remove(head.index) {
+            self.strays += 1;
+            return;
+        }
+        if let Some(inflight) = &mut self.inflight {
+            inflight.withdraw(head.index);
+        }
+        self.next_avail = self.next_avail.wrapping_sub(1);
+    }
+
     /// How many chains are to be popped again: a predecessor's, and those put back.
     #[inline]
     #[must_use]

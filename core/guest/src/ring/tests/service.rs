@@ -223,6 +223,27 @@ fn a_chain_that_was_put_back_comes_again_before_anything_new() {
     assert_eq!(std::iter::from_fn(|| bench.driver.poll().unwrap()).count(), 3);
 }
 
+/// I2: a chain that is left on the ring is the guest's again, and is popped once more, as it then is.
+#[test]
+fn a_chain_that_is_left_on_the_ring_is_the_next_to_be_popped() {
+    let mut bench = Bench::new(8, ALL);
+    let ids: Vec<u16> = (0..2).map(|n| bench.driver.add(&[reads(DATA + n * 64, 64)]).unwrap()).collect();
+    let _ = bench.driver.publish();
+    for _ in 0..3 {
+        let first = bench.popped();
+        bench.ring.leave(first);
+        assert_eq!((bench.ring.out(), bench.ring.resubmits()), (0, 0));
+        assert_eq!((bench.ring.pending(), bench.ring.next_avail()), (2, 0));
+    }
+    assert!(bench.ring.arm(), "what was left is work");
+    let heads = [bench.popped(), bench.popped()];
+    assert_eq!(heads.each_ref().map(Head::index), [ids[0], ids[1]]);
+    heads.into_iter().for_each(|head| bench.ring.push_used(head, 0));
+    bench.ring.publish();
+    assert_eq!(std::iter::from_fn(|| bench.driver.poll().unwrap()).count(), 2);
+    assert_eq!(bench.ring.strays(), 0);
+}
+
 #[test]
 fn a_ring_is_found_again_in_another_map() {
     let mut bench = Bench::new(8, ALL);
