@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use plotters::element::{PathElement, Rectangle, Text};
-use plotters::style::{Color, IntoFont, RGBColor};
+use plotters::element::{PathElement, Rectangle};
+use plotters::style::{Color, RGBColor};
 
 use crate::PlotError;
 use crate::axis::{Axis, Span};
@@ -75,13 +75,16 @@ impl BarChart {
         let (left, right) = (x.low, x.high);
         // A linear axis starts at zero; on a logarithmic one a bar stands on the bottom of the chart.
         let ground = self.y.position(0.0).unwrap_or(y.low);
+        let bars_of =
+            self.series.iter().enumerate().map(|(index, (name, _))| (name.as_str(), frame::colour(index)));
+        let reference = self.reference.iter().map(|(name, _)| (name.as_str(), REFERENCE));
         let frame = Frame {
             title: &self.title,
             x_label: "",
             y_label: &self.y.label,
             x,
             y,
-            legend: self.series.iter().map(|(name, _)| name.as_str()).collect(),
+            legend: bars_of.chain(reference).collect(),
         };
         frame.draw(|plane| {
             let width = FILLED / self.series.len().max(1) as f64;
@@ -94,25 +97,24 @@ impl BarChart {
                     let corners = [(left_of(group), ground), (left_of(group) + 0.94 * width, top)];
                     Some(Rectangle::new(corners, colour.filled()))
                 }))?;
-                plane.draw_series(placed().filter(|(_, bar)| bar.low < bar.high).filter_map(
-                    |(group, bar)| {
-                        let middle = left_of(group) + 0.47 * width;
-                        let ends =
-                            vec![(middle, self.y.position(bar.low)?), (middle, self.y.position(bar.high)?)];
-                        Some(PathElement::new(ends, RGBColor(40, 40, 40).stroke_width(1)))
-                    },
-                ))?;
+                plane.draw_series(
+                    placed().filter(|(_, bar)| bar.value.is_finite() && bar.low < bar.high).filter_map(
+                        |(group, bar)| {
+                            let middle = left_of(group) + 0.47 * width;
+                            let ends = vec![
+                                (middle, self.y.position(bar.low)?),
+                                (middle, self.y.position(bar.high)?),
+                            ];
+                            Some(PathElement::new(ends, RGBColor(40, 40, 40).stroke_width(1)))
+                        },
+                    ),
+                )?;
             }
-            let reference = self.reference.as_ref();
-            if let Some((name, at)) =
-                reference.and_then(|(name, value)| Some((name, self.y.position(*value)?)))
-            {
+            if let Some(at) = self.reference.as_ref().and_then(|(_, value)| self.y.position(*value)) {
                 plane.draw_series([PathElement::new(
                     vec![(left, at), (right, at)],
-                    REFERENCE.stroke_width(1),
+                    REFERENCE.stroke_width(2),
                 )])?;
-                let style = ("sans-serif", 12).into_font().color(&REFERENCE);
-                plane.draw_series([Text::new(name.clone(), (left, at), style)])?;
             }
             Ok(())
         })

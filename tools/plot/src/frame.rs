@@ -49,7 +49,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) y_label: &'a str,
     pub(crate) x: Span,
     pub(crate) y: Span,
-    pub(crate) legend: Vec<&'a str>,
+    /// Names beside the chart, each with the colour of what it names.
+    pub(crate) legend: Vec<(&'a str, RGBColor)>,
 }
 
 impl Frame<'_> {
@@ -88,9 +89,9 @@ impl Frame<'_> {
     fn draw_legend(&self, area: &Paper<'_>) -> Result<(), DrawingAreaErrorKind<io::Error>> {
         let style =
             TextStyle::from((FONT, 13).into_font()).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
-        for (series, name) in self.legend.iter().enumerate() {
+        for (series, (name, colour)) in self.legend.iter().enumerate() {
             let y = 24 + 22 * i32::try_from(series).unwrap_or(i32::MAX / 22 - 2);
-            area.draw(&Rectangle::new([(4, y - 6), (18, y + 6)], colour(series).filled()))?;
+            area.draw(&Rectangle::new([(4, y - 6), (18, y + 6)], colour.filled()))?;
             area.draw(&Text::new((*name).to_owned(), (26, y), style.clone()))?;
         }
         Ok(())

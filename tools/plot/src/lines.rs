@@ -76,7 +76,12 @@ impl LineChart {
             y_label: &self.y.label,
             x: self.x.span(points().map(|point| point.x)),
             y: self.y.span(points().flat_map(|point| [point.y, point.low, point.high])),
-            legend: self.series.iter().map(|series| series.name.as_str()).collect(),
+            legend: self
+                .series
+                .iter()
+                .enumerate()
+                .map(|(index, series)| (series.name.as_str(), frame::colour(index)))
+                .collect(),
         };
         frame.draw(|plane| {
             for (index, series) in self.series.iter().enumerate() {
