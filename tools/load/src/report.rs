@@ -115,7 +115,7 @@ pub struct Tally {
     /// The writes of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_latency: Option<Latency>,
-    /// Requests that were refused.
+    /// Requests that were refused, those before and after the measurement included.
     pub failed: Failed,
     /// Kicks sent: how often the back-end had to be woken.
     pub kicks: u64,

@@ -30,7 +30,9 @@ pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
         .zip(exponent)
         .map(|(number, exponent)| number * (KILO as f64).powi(exponent.cast_signed()))
         .filter(|rate| rate.is_finite() && *rate > 0.0)
-        .ok_or_else(|| "a rate is above zero, perhaps with k or M: 500, 50k, 1.5M requests a second".to_owned())
+        .ok_or_else(|| {
+            "a rate is above zero, perhaps with k or M: 500, 50k, 1.5M requests a second".to_owned()
+        })
 }
 
 /// `10`, `10s`, `500ms`, `2m`.
@@ -57,8 +59,12 @@ pub(crate) fn parse_cpus(text: &str) -> Result<Cpus, String> {
     let mut cpus = Vec::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) =
-            first.parse().ok().zip(last.parse().ok()).filter(|(first, last)| first <= last).ok_or_else(failed)?;
+        let (first, last): (u32, u32) = first
+            .parse()
+            .ok()
+            .zip(last.parse().ok())
+            .filter(|(first, last)| first <= last)
+            .ok_or_else(failed)?;
         if cpus.len().saturating_add((last - first) as usize) >= CPUS_MAX {
             return Err(failed());
         }
@@ -87,4 +93,87 @@ fn split_unit(text: &str) -> (&str, Option<u32>) {
         _ => None,
     };
     (number, exponent)
+}
+
+/// `1234567` as `1 234 567`.
+pub(crate) fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Nanoseconds as `830ns`, `8.1us`, `310us` or `1.2ms`.
+pub(crate) fn duration(ns: u64) -> String {
+    let (value, unit) = match ns {
+        0..1000 => return format!("{ns}ns"),
+        1000..1_000_000 => (ns as f64 / 1e3, "us"),
+        1_000_000..1_000_000_000 => (ns as f64 / 1e6, "ms"),
+        _ => (ns as f64 / 1e9, "s"),
+    };
+    if value < 10.0 { format!("{value:.1}{unit}") } else { format!("{value:.0}{unit}") }
+}
+
+/// `4096` as `4K`: as it is typed.
+pub(crate) fn bytes(value: u64) -> String {
+    let mut rest = value;
+    for unit in ["", "K", "M", "G"] {
+        if rest == 0 || !rest.is_multiple_of(KIBI) {
+            return format!("{rest}{unit}");
+        }
+        rest /= KIBI;
+    }
+    format!("{rest}T")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_read_with_their_units() {
+        assert_eq!(
+            ["4096", "4K", "128k", "1GiB", "2TB"].map(|text| parse_size(text).unwrap()),
+            [4096, 4096, 131_072, 1 << 30, 2 << 40]
+        );
+        assert_eq!(["1", "5k", "2M"].map(|text| parse_count(text).unwrap()), [1, 5_000, 2_000_000]);
+        assert_eq!(
+            ["0.5", "50k", "1.5M"].map(|text| parse_rate(text).unwrap()),
+            [0.5, 50_000.0, 1_500_000.0]
+        );
+        let ms = ["10", "10s", "500ms", "2m", "0.5s"].map(|text| parse_duration(text).unwrap().as_millis());
+        assert_eq!(ms, [10_000, 10_000, 500, 120_000, 500]);
+        assert_eq!(parse_cpus("4-6,1").unwrap().0, [4, 5, 6, 1]);
+    }
+
+    #[test]
+    fn what_is_no_quantity_is_refused() {
+        for text in ["", "x", "-1", "4X", "99999999999T", "1.5K"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+        for text in ["0", "0k", ""] {
+            assert!(parse_count(text).is_err(), "{text}");
+        }
+        for text in ["0", "-5", "nan", "inf", "5x"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+        for text in ["", "5y", "ms", "99999999999999999999h"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        for text in ["", "a", "3-1", "0-99999999", "1,,2"] {
+            assert!(parse_cpus(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_shown_short() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1 000", "1 234 567"]);
+        assert_eq!([830, 8_140, 310_000, 1_200_000].map(duration), ["830ns", "8.1us", "310us", "1.2ms"]);
+        assert_eq!([512, 4096, 131_072, 1 << 30].map(bytes), ["512", "4K", "128K", "1G"]);
+    }
 }
