@@ -143,6 +143,12 @@ impl Scheduler {
         }
     }
 
+    /// Whether a channel sits at this place.
+    #[must_use]
+    pub fn contains(&self, place: u16) -> bool {
+        self.entries.get(usize::from(place)).is_some_and(|entry| entry.state != State::Free)
+    }
+
     /// Frees a place.
     pub fn remove(&mut self, place: u16) {
         self.leave_heaps(place);
