@@ -12,7 +12,7 @@ use zerocopy::little_endian::{U32, U64};
 use crate::QueueId;
 use crate::link::{Link, Shape};
 use crate::memory::DmaWords;
-use crate::pointer::{Form, ListArea, describe};
+use crate::pointer::{DataPointer, Form, ListArea, describe};
 use crate::rings::SubmissionRing;
 use crate::slots::Slots;
 
@@ -139,13 +139,18 @@ impl Lane {
             return Err(SubmitError::NoLane);
         }
         let slot = self.slots.peek().filter(|_| self.ring.room() > 0).ok_or(SubmitError::Full)?;
-        let area = ListArea {
-            first: usize::from(slot) * self.list_words,
-            len: self.list_words,
-            words: &mut self.lists,
+        let entry = match transfer_of_two_pages(link, self.form, command, data) {
+            Some(entry) => entry,
+            None => {
+                let area = ListArea {
+                    first: usize::from(slot) * self.list_words,
+                    len: self.list_words,
+                    words: &mut self.lists,
+                };
+                write_entry(link, self.form, command, data, area).ok_or(SubmitError::Unsplit)?
+            }
         };
-        let entry = write_entry(link, self.form, command, data, area).ok_or(SubmitError::Unsplit)?;
-        let cid = self.slots.take(tag).ok_or(SubmitError::Full)?;
+        let cid = self.slots.take_peeked(slot, tag).ok_or(SubmitError::Full)?;
         self.ring.push(entry.with_cid(cid));
         Ok(())
     }
@@ -179,8 +184,49 @@ impl Lane {
     }
 }
 
-/// The submission entry for a command. `None` when it cannot be said in one.
+/// The submission entry for a read or write of one segment that needs no list: what [`write_entry`] would give, with all
+/// that it looks at in registers.
 #[inline]
+fn transfer_of_two_pages(
+    link: &Link,
+    form: Form,
+    command: &Command,
+    data: &[Segment],
+) -> Option<SubmissionEntry> {
+    let opcode = if command.operation == Operation::Read {
+        NvmOpcode::READ
+    } else if command.operation == Operation::Write {
+        NvmOpcode::WRITE
+    } else {
+        return None;
+    };
+    let [segment] = data else { return None };
+    let pointer = DataPointer::of_two_pages(form.page_bytes, segment)?;
+    transfer(link, opcode, command, &pointer)
+}
+
+/// A read or write. The controller reads or writes as many bytes as the blocks have, whatever we named: `None` when those are
+/// not as many, because it would walk on into the remains of other lists (C1).
+#[inline]
+fn transfer(
+    link: &Link,
+    opcode: NvmOpcode,
+    command: &Command,
+    pointer: &DataPointer,
+) -> Option<SubmissionEntry> {
+    let shape = link.shape(command.namespace)?;
+    let blocks = blocks_0based(command)?;
+    if pointer.bytes != u64::from(command.blocks) << shape.block_shift {
+        return None;
+    }
+    let mut entry = SubmissionEntry::block_range(opcode, command.namespace, command.lba, blocks)
+        .with_prps(pointer.first, pointer.second);
+    entry.flags = pointer.flags;
+    Some(entry)
+}
+
+/// The submission entry for a command. `None` when it cannot be said in one.
+#[inline(never)]
 fn write_entry(
     link: &Link,
     form: Form,
@@ -213,23 +259,14 @@ fn write_entry(
                 .then(|| SubmissionEntry::deallocate(nsid, 1).with_prps(area.iova(), 0));
         }
     };
-    let shape = link.shape(nsid)?;
-    let blocks = blocks_0based(command)?;
     let pointer = describe(form, data, &mut area)?;
-    // The controller reads or writes as many bytes as the blocks have, whatever we named: less would let it walk on into
-    // the remains of other lists (C1).
-    if pointer.bytes != u64::from(command.blocks) << shape.block_shift {
-        return None;
-    }
-    let mut entry = SubmissionEntry::block_range(opcode, nsid, command.lba, blocks)
-        .with_prps(pointer.first, pointer.second);
-    entry.flags = pointer.flags;
-    Some(entry)
+    transfer(link, opcode, command, &pointer)
 }
 
 #[inline]
 fn blocks_0based(command: &Command) -> Option<u16> {
-    u16::try_from(command.blocks.checked_sub(1)?).ok()
+    // No blocks at all become too many.
+    u16::try_from(command.blocks.wrapping_sub(1)).ok()
 }
 
 /// What a completion's status means to a channel.

@@ -32,6 +32,12 @@ impl DmaWords {
         self.buffer.iova()
     }
 
+    /// Whether the `count` words from `index` on are here.
+    #[inline]
+    fn holds(&self, index: usize, count: usize) -> bool {
+        self.len.checked_sub(count).is_some_and(|last| index <= last)
+    }
+
     /// Reads the word at `index`.
     #[inline]
     pub(crate) fn read(&self, index: usize) -> u64 {
@@ -43,10 +49,22 @@ impl DmaWords {
     /// Writes `values` from the word at `index` on.
     #[inline]
     pub(crate) fn write<const N: usize>(&mut self, index: usize, values: [u64; N]) {
-        assert!(index < self.len && N <= self.len - index, "words outside their DMA memory");
+        assert!(self.holds(index, N), "words outside their DMA memory");
         for (position, value) in values.into_iter().enumerate() {
             // SAFETY: `index + N` was checked; the buffer is page aligned and lives as long as `self`.
             unsafe { self.base.add(index + position).write_volatile(value.to_le()) };
+        }
+    }
+
+    /// Writes `count` words from the word at `index` on: `first`, then each `step` more.
+    #[inline]
+    pub(crate) fn write_steps(&mut self, index: usize, count: usize, first: u64, step: u64) {
+        assert!(self.holds(index, count), "words outside their DMA memory");
+        let mut value = first;
+        for position in index..index + count {
+            // SAFETY: `index + count` was checked; the buffer is page aligned and lives as long as `self`.
+            unsafe { self.base.add(position).write_volatile(value.to_le()) };
+            value = value.wrapping_add(step);
         }
     }
 }

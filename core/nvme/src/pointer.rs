@@ -40,6 +40,16 @@ impl ListArea<'_> {
         self.words.write(self.first + at, values);
         Some(())
     }
+
+    /// Writes `count` words from `at` on: `first`, then each `step` more.
+    #[inline]
+    fn write_steps(&mut self, at: usize, count: usize, first: u64, step: u64) -> Option<()> {
+        if at + count > self.len {
+            return None;
+        }
+        self.words.write_steps(self.first + at, count, first, step);
+        Some(())
+    }
 }
 
 /// A data pointer and how to read it.
@@ -53,6 +63,21 @@ pub(crate) struct DataPointer {
     pub(crate) second: u64,
     /// How much memory it names.
     pub(crate) bytes: u64,
+}
+
+impl DataPointer {
+    /// One segment that two entries can name: all of a small request, mostly. `None` when it takes more, or cannot be said
+    /// by pages.
+    #[inline]
+    pub(crate) fn of_two_pages(page_bytes: u64, segment: &Segment) -> Option<Self> {
+        let first = segment.iova().raw();
+        let (lead, bytes) = (first & (page_bytes - 1), u64::from(segment.len()));
+        if first & 3 != 0 || bytes == 0 || lead + bytes > 2 * page_bytes {
+            return None;
+        }
+        let second = if lead + bytes > page_bytes { (first - lead).wrapping_add(page_bytes) } else { 0 };
+        Some(Self { flags: 0, first, second, bytes })
+    }
 }
 
 /// Names `data`. `None` when the controller cannot be told, or the list would not fit.
@@ -104,16 +129,18 @@ struct Entries<'a, 'b> {
 impl Entries<'_, '_> {
     /// One entry for each page from `page` to `end`.
     #[inline]
-    fn pages_from(&mut self, mut page: u64, end: u64, page_bytes: u64) -> Option<()> {
-        while page < end {
-            match self.count {
-                0 => self.second = page,
-                1 => self.area.write(0, [self.second, page])?,
-                count => self.area.write(count, [page])?,
+    fn pages_from(&mut self, page: u64, end: u64, page_bytes: u64) -> Option<()> {
+        let Some(bytes) = end.checked_sub(page).filter(|&bytes| bytes > 0) else { return Some(()) };
+        let count = usize::try_from(bytes.div_ceil(page_bytes)).ok()?;
+        if self.count + count == 1 {
+            self.second = page;
+        } else {
+            if self.count == 1 {
+                self.area.write(0, [self.second])?;
             }
-            self.count += 1;
-            page += page_bytes;
+            self.area.write_steps(self.count, count, page, page_bytes)?;
         }
+        self.count += count;
         Some(())
     }
 

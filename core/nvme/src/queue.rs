@@ -189,21 +189,24 @@ impl BlockQueue for Queue {
         while seen < budget {
             let Some(tail) = self.ring.peek() else { break };
             self.ring.advance();
+            let position = self.consumed + seen as u64;
             seen += 1;
-            let position = self.consumed;
-            self.consumed += 1;
-            let lane = self.lanes.get_mut(usize::from(tail.sq_id())).and_then(Option::as_mut);
-            match lane.filter(|lane| position >= lane.born).and_then(|lane| lane.complete(tail)) {
-                Some(completion) => {
-                    ended += 1;
-                    self.in_flight -= 1;
-                    sink(completion);
-                }
-                None => self.strays += 1,
-            }
+            // A completion from before the lane was there is none of its own (I1).
+            let completion = match self.lanes.get_mut(usize::from(tail.sq_id())) {
+                Some(Some(lane)) if position >= lane.born => lane.complete(tail),
+                _ => None,
+            };
+            let Some(completion) = completion else { continue };
+            ended += 1;
+            sink(completion);
         }
-        if seen > 0 && self.link.lives(self.incarnation) {
-            self.ring.publish();
+        if seen > 0 {
+            self.consumed += seen as u64;
+            self.in_flight -= ended;
+            self.strays += (seen - ended) as u64;
+            if self.link.lives(self.incarnation) {
+                self.ring.publish();
+            }
         }
         ended
     }
@@ -232,12 +235,13 @@ impl BlockQueue for Queue {
         self.vector.as_ref().map(|vector| vector.as_raw_fd())
     }
 
-    /// MSI-X stays enabled throughout; arming is draining what earlier completions left in the descriptor, then looking.
-    /// A completion after the drain makes the descriptor readable, one before it is seen by the look (V3).
+    /// MSI-X stays enabled throughout, so arming is looking. A completion before the look is seen by it, one after it raises the
+    /// descriptor (V3). One that was taken without a sleep leaves the descriptor raised: whoever waits for its edge is woken
+    /// once for nothing, and whoever waits for its level drains it by [`disarm`](Self::disarm) first.
     fn arm(&mut self) -> bool {
-        self.drain_vector();
-        // Full: the look below must not be done before the drain above. Pairs with the controller's order, completion
-        // before interrupt (NVMe 2.0c 3.3.3.2), and the kernel's, interrupt before the descriptor's count.
+        // Full: the look below must not be done before what the caller has read of earlier wake-ups. Pairs with the
+        // controller's order, completion before interrupt (NVMe 2.0c 3.3.3.2), and the kernel's, interrupt before the
+        // descriptor's count.
         fence(Ordering::SeqCst);
         self.ring.peek().is_some()
     }

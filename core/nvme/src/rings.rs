@@ -23,6 +23,8 @@ pub(crate) struct SubmissionRing {
     tail: usize,
     /// Up to where the controller has taken commands, as its completions say.
     head: usize,
+    /// How many commands lie from there to the tail.
+    waiting: usize,
 }
 
 impl SubmissionRing {
@@ -41,6 +43,7 @@ impl SubmissionRing {
             entries,
             tail: 0,
             head: 0,
+            waiting: 0,
         })
     }
 
@@ -57,13 +60,7 @@ impl SubmissionRing {
     /// How many more commands fit.
     #[inline]
     pub(crate) fn room(&self) -> usize {
-        self.entries - 1 - self.distance(self.tail)
-    }
-
-    /// How far `to` lies behind the head.
-    #[inline]
-    fn distance(&self, to: usize) -> usize {
-        if to >= self.head { to - self.head } else { to + self.entries - self.head }
+        self.entries - 1 - self.waiting
     }
 
     /// Places a command. The caller has seen that there is room.
@@ -73,6 +70,7 @@ impl SubmissionRing {
         // The bytes are in the controller's order already, and `write` puts words there in that order again.
         self.memory.write(self.tail * SUBMISSION_WORDS, words.map(u64::from_le));
         self.tail = if self.tail + 1 == self.entries { 0 } else { self.tail + 1 };
+        self.waiting += 1;
     }
 
     /// Tells the controller of all that was placed. `Doorbell::ring` holds the release fence.
@@ -87,8 +85,10 @@ impl SubmissionRing {
     #[inline]
     pub(crate) fn retire(&mut self, head: u16) {
         let head = usize::from(head);
-        if head < self.entries && self.distance(head) <= self.distance(self.tail) {
+        let behind = if head >= self.head { head - self.head } else { head + self.entries - self.head };
+        if head < self.entries && behind <= self.waiting {
             self.head = head;
+            self.waiting -= behind;
         }
     }
 }

@@ -13,22 +13,40 @@ pub(crate) const SLOTS_MAX: u16 = 4096;
 /// What the error log says for "no command" (NVMe 2.0c 5.16.1.2), so no command goes by it.
 const NO_COMMAND: u16 = 0xffff;
 
+/// In a slot's key: no command is in flight. Above all identifiers, so that one compare tells that a slot is busy and with
+/// whom.
+const FREE: u32 = 1 << 16;
+
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     tag: Tag,
-    /// The identifier of the command in flight, or of the next one.
-    cid: u16,
-    busy: bool,
+    /// The identifier of the command in flight; or of the next one, with [`FREE`].
+    key: u32,
+}
+
+impl Slot {
+    fn is_busy(&self) -> bool {
+        self.key & FREE == 0
+    }
+
+    /// The identifier without [`FREE`].
+    #[inline]
+    fn cid(&self) -> u16 {
+        self.key as u16
+    }
 }
 
 /// A fixed number of slots.
 #[derive(Debug)]
 pub(crate) struct Slots {
     slots: Box<[Slot]>,
-    /// Free slots' indices: a ring as long as `slots`, which `head` and `free_count` delimit.
+    /// Free slots' indices: a ring, a power of two long, from `taken` to `freed`.
     free: Box<[u16]>,
-    head: usize,
-    free_count: usize,
+    /// How often a slot was taken. Counts on without end and wraps, as `freed` does.
+    taken: u32,
+    /// How often a slot became free; all of them to begin with.
+    freed: u32,
+    /// Length of the ring, and of the index in an identifier, less one.
     index_mask: u16,
     /// One generation, as it is added to an identifier.
     generation_step: u16,
@@ -44,13 +62,13 @@ impl Slots {
         let span = count.next_power_of_two();
         let slot = |index: u16| {
             let cid = index | generation.wrapping_mul(span);
-            Slot { tag: Tag(0), cid: if cid == NO_COMMAND { index } else { cid }, busy: false }
+            Slot { tag: Tag(0), key: FREE | u32::from(if cid == NO_COMMAND { index } else { cid }) }
         };
         Self {
             slots: (0..count).map(slot).collect(),
-            free: (0..count).collect(),
-            head: 0,
-            free_count: usize::from(count),
+            free: (0..span).collect(),
+            taken: 0,
+            freed: u32::from(count),
             index_mask: span - 1,
             generation_step: span,
             #[cfg(test)]
@@ -61,65 +79,75 @@ impl Slots {
     /// How many are free.
     #[inline]
     pub(crate) fn free_count(&self) -> usize {
-        self.free_count
+        self.freed.wrapping_sub(self.taken) as usize
     }
 
     /// How many are in use.
     #[inline]
     pub(crate) fn in_flight(&self) -> usize {
-        self.slots.len() - self.free_count
+        self.slots.len() - self.free_count()
     }
 
-    /// The index of the slot that [`Self::take`] would take.
+    /// The index of the slot that has been free longest.
     #[inline]
     pub(crate) fn peek(&self) -> Option<u16> {
-        if self.free_count == 0 { None } else { self.free.get(self.head).copied() }
+        if self.freed == self.taken {
+            return None;
+        }
+        self.free.get(self.place(self.taken)).copied()
+    }
+
+    /// Where in the ring of free slots a count of them points.
+    #[inline]
+    fn place(&self, count: u32) -> usize {
+        (count & u32::from(self.index_mask)) as usize
     }
 
     /// Takes the slot that has been free longest, for the command known as `tag`. Gives the command identifier.
-    #[inline]
     pub(crate) fn take(&mut self, tag: Tag) -> Option<u16> {
-        let slot = self.slots.get_mut(usize::from(self.peek()?))?;
-        self.head = if self.head + 1 == self.free.len() { 0 } else { self.head + 1 };
-        self.free_count -= 1;
+        self.take_peeked(self.peek()?, tag)
+    }
+
+    /// Takes the slot that [`Self::peek`] gave just now.
+    #[inline]
+    pub(crate) fn take_peeked(&mut self, index: u16, tag: Tag) -> Option<u16> {
+        debug_assert_eq!(self.peek(), Some(index), "a slot that it is not the turn of");
+        let slot = self.slots.get_mut(usize::from(index))?;
         slot.tag = tag;
-        slot.busy = true;
-        Some(slot.cid)
+        slot.key &= !FREE;
+        self.taken = self.taken.wrapping_add(1);
+        Some(slot.cid())
     }
 
     /// Ends the command that goes by `cid`. `None` when no such command is in flight: the caller counts it as a stray.
     #[inline]
     pub(crate) fn end(&mut self, cid: u16) -> Option<Tag> {
         let index = cid & self.index_mask;
-        let slot = self.slots.get_mut(usize::from(index))?;
-        let same = slot.cid == cid;
+        let slot = self.slots.get(usize::from(index))?;
+        let same = slot.key == u32::from(cid);
         #[cfg(test)]
-        let same = same || self.ignore_generation;
-        if slot.busy && same { self.end_at(index) } else { None }
+        let same = same || (self.ignore_generation && slot.is_busy());
+        if same { self.end_at(index) } else { None }
     }
 
     /// Ends whatever command is in the slot at `index`.
     #[inline]
     pub(crate) fn end_at(&mut self, index: u16) -> Option<Tag> {
-        let slot = self.slots.get_mut(usize::from(index)).filter(|slot| slot.busy)?;
-        slot.busy = false;
-        let next = slot.cid.wrapping_add(self.generation_step);
-        slot.cid = if next == NO_COMMAND { index } else { next };
+        let place = self.place(self.freed);
+        let slot = self.slots.get_mut(usize::from(index)).filter(|slot| slot.is_busy())?;
+        let next = slot.cid().wrapping_add(self.generation_step);
+        slot.key = FREE | u32::from(if next == NO_COMMAND { index } else { next });
         let tag = slot.tag;
-        let mut tail = self.head + self.free_count;
-        if tail >= self.free.len() {
-            tail -= self.free.len();
-        }
-        if let Some(entry) = self.free.get_mut(tail) {
+        if let Some(entry) = self.free.get_mut(place) {
             *entry = index;
         }
-        self.free_count += 1;
+        self.freed = self.freed.wrapping_add(1);
         Some(tag)
     }
 
     /// Identifiers of the commands in flight.
     pub(crate) fn cids(&self) -> impl Iterator<Item = u16> + '_ {
-        self.slots.iter().filter(|slot| slot.busy).map(|slot| slot.cid)
+        self.slots.iter().filter(|slot| slot.is_busy()).map(Slot::cid)
     }
 
     /// How many slots there are.
