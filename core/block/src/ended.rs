@@ -1,7 +1,5 @@
 //! The lanes of a device that we play ourselves: a command ends where it is submitted, and waits to be polled.
 
-use std::collections::VecDeque;
-
 use crate::{Completion, LaneId, Status, SubmitError, Tag};
 
 /// A lane of a [`crate::NullQueue`] or [`crate::RamQueue`].
@@ -22,13 +20,19 @@ struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
     lanes: Vec<Option<Place>>,
-    /// Holds at most the depths of all lanes together, and is sized for that when a lane is attached.
-    waiting: VecDeque<(LaneId, Completion)>,
+    /// In the order in which they ended; those before `taken` were polled. As a rule all are, at once.
+    ///
+    /// At most the depths of all lanes together wait. There is room for twice that when a lane is attached, so that those taken
+    /// are cleared away once in as many commands.
+    waiting: Vec<(LaneId, Completion)>,
+    taken: usize,
 }
 
 impl Ended {
     pub(crate) fn attach(&mut self, lane: LocalLane) -> LaneId {
-        self.waiting.reserve(usize::from(lane.depth) + self.depth_sum() - self.waiting.len());
+        self.clear_away();
+        let room = 2 * (usize::from(lane.depth) + self.depth_sum());
+        self.waiting.reserve(room - self.waiting.len());
         let place = Some(Place { lane, in_flight: 0 });
         let free = self.lanes.iter().position(Option::is_none);
         let index = free.unwrap_or(self.lanes.len());
@@ -80,26 +84,42 @@ impl Ended {
             return Err(SubmitError::Full);
         }
         place.in_flight += 1;
-        self.waiting.push_back((lane, Completion { tag, status: run() }));
+        let completion = Completion { tag, status: run() };
+        if self.waiting.len() == self.waiting.capacity() {
+            self.clear_away();
+        }
+        self.waiting.push((lane, completion));
         Ok(())
     }
 
     #[inline]
     pub(crate) fn poll(&mut self, budget: usize, sink: &mut impl FnMut(Completion)) -> usize {
-        let Self { lanes, waiting } = self;
-        let count = budget.min(waiting.len());
-        for &(lane, completion) in waiting.iter().take(count) {
+        let Self { lanes, waiting, taken } = self;
+        let ready = waiting.get(*taken..).unwrap_or_default();
+        let ready = ready.get(..budget).unwrap_or(ready);
+        for &(lane, completion) in ready {
             if let Some(Some(place)) = lanes.get_mut(usize::from(lane.0)) {
                 place.in_flight -= 1;
             }
             sink(completion);
         }
-        waiting.drain(..count);
+        let count = ready.len();
+        *taken += count;
+        if *taken == waiting.len() {
+            self.clear_away();
+        }
         count
+    }
+
+    /// Forgets what was polled.
+    fn clear_away(&mut self) {
+        self.waiting.drain(..self.taken);
+        self.taken = 0;
     }
 
     /// Ends what a lane has waiting as aborted. What was done stays done, as it may on a device.
     pub(crate) fn abandon(&mut self, lane: LaneId, sink: &mut impl FnMut(Completion)) {
+        self.clear_away();
         self.waiting.retain(|&(owner, completion)| {
             if owner == lane {
                 sink(Completion { status: Status::Aborted, ..completion });
@@ -113,6 +133,6 @@ impl Ended {
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.taken == self.waiting.len()
     }
 }

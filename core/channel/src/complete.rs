@@ -6,7 +6,7 @@ use vfiomux_spec::virtio::blk::{STATUS_IOERR, STATUS_OK, STATUS_UNSUPP};
 
 use crate::own_memory::BounceId;
 use crate::seeded::{self, Bug};
-use crate::slot::{Kind, Outcome, Request, SlotId};
+use crate::slot::{Kind, Landed, Outcome, Request, SlotId};
 use crate::{BlockChannel, ChannelCounters, CommandTag};
 
 /// How a command came to its end.
@@ -22,26 +22,39 @@ impl BlockChannel {
     /// A command of the channel has ended for certain. False: there is none with that slot and stamp in flight (I1).
     #[inline]
     pub fn complete(&mut self, tag: CommandTag, ending: Ending, now_ns: u64) -> bool {
-        let slot = SlotId(tag.slot);
-        let Some((lead, bounce)) = self.slots.land(slot, tag.stamp) else {
+        let id = SlotId(tag.slot);
+        let Some(landed) = self.slots.land(id, tag.stamp) else {
             self.counters.strays.add(1);
             return false;
         };
         // A request is counted by the epoch from the time it is popped, so there is memory while one has a command.
         let Some(map) = self.map.take() else { return true };
-        if let Some(id) = bounce {
-            self.empty(id, ending, &map);
+        if ending == Ending::Completed(Status::Success)
+            && let Some(request) = self.slots.take_whole(&landed, id)
+        {
+            if let Some(memory) = &mut self.memory {
+                memory.end();
+            }
+            self.answer(request, Outcome::Done, &map, now_ns);
+        } else {
+            self.end_command(id, landed, ending, &map, now_ns);
         }
-        if slot != lead {
-            self.slots.give_back(slot);
-        }
-        self.end_piece(lead, ending, &map, now_ns);
         self.map = Some(map);
         true
     }
 
+    /// A command has ended that was not all of its request, or not well.
+    fn end_command(&mut self, id: SlotId, landed: Landed, ending: Ending, map: &MemoryMap, now_ns: u64) {
+        if let Some(bounce) = landed.bounce {
+            self.empty(bounce, ending, map);
+        }
+        if id != landed.lead {
+            self.slots.give_back(id);
+        }
+        self.end_piece(landed.lead, ending, map, now_ns);
+    }
+
     /// One piece of a request has ended.
-    #[inline]
     pub(crate) fn end_piece(&mut self, lead: SlotId, ending: Ending, map: &MemoryMap, now_ns: u64) {
         let Some(request) = self.slots.request_mut(lead) else { return };
         match ending {
@@ -78,7 +91,6 @@ impl BlockChannel {
     }
 
     /// Takes a request out of its slot. It names memory no more.
-    #[inline]
     pub(crate) fn retire(&mut self, lead: SlotId) -> Option<Request> {
         let request = self.slots.get_mut(lead)?.request.take()?;
         self.slots.give_back(lead);
@@ -88,19 +100,15 @@ impl BlockChannel {
         Some(request)
     }
 
-    /// Returns a request to its guest: status, used element, counters. Nothing of it is in flight.
-    #[inline]
+    /// Ends a request of which nothing is in flight: it is returned, or is to be done again.
     pub(crate) fn finish(&mut self, lead: SlotId, map: &MemoryMap, now_ns: u64) {
         let Some(request) = self.retire(lead) else { return };
-        // A quarantined channel's memory is touched no more; its requests end without an answer.
-        if self.fault.is_some() {
-            return;
-        }
-        let Some(served) = self.rings.get_mut(usize::from(request.ring)).and_then(Option::as_mut) else {
-            return;
-        };
         let mut outcome = request.outcome;
-        if request.again && outcome == Outcome::Done {
+        if request.again
+            && outcome == Outcome::Done
+            && self.fault.is_none()
+            && let Some(served) = self.rings.get_mut(usize::from(request.ring)).and_then(Option::as_mut)
+        {
             if self.lane.is_some() || !served.stopping {
                 served.ring.put_back(request.head);
                 served.waiting = served.waiting.saturating_add(1);
@@ -110,6 +118,19 @@ impl BlockChannel {
             // It is to end, and there is nowhere to do it again.
             outcome = Outcome::Failed;
         }
+        self.answer(request, outcome, map, now_ns);
+    }
+
+    /// Returns a request to its guest: status, used element, counters.
+    #[inline]
+    fn answer(&mut self, request: Request, outcome: Outcome, map: &MemoryMap, now_ns: u64) {
+        // A quarantined channel's memory is touched no more; its requests end without an answer.
+        if self.fault.is_some() {
+            return;
+        }
+        let Some(served) = self.rings.get_mut(usize::from(request.ring)).and_then(Option::as_mut) else {
+            return;
+        };
         let (code, data_bytes) = match outcome {
             Outcome::Done => (STATUS_OK, request.data_bytes),
             Outcome::Failed => (STATUS_IOERR, 0),
@@ -125,7 +146,7 @@ impl BlockChannel {
         };
         if let Some(status) = &request.status {
             // It was translated by this map, or one that this is a superset of.
-            let _ = map.copy_to(status, &[code], &mut self.hint);
+            let _ = map.set_byte(status, code, &mut self.hint);
         }
         count(&self.counters, &request, outcome, now_ns);
         served.ring.push_used(request.head, used);
@@ -137,19 +158,14 @@ impl BlockChannel {
 #[inline]
 fn count(counters: &ChannelCounters, request: &Request, outcome: Outcome, now_ns: u64) {
     let bytes = u64::from(request.data_bytes);
-    match request.kind {
-        Kind::Read => {
-            counters.reads.add(1);
-            counters.read_bytes.add(bytes);
-        }
-        Kind::Write => {
-            counters.writes.add(1);
-            counters.write_bytes.add(bytes);
-        }
-        Kind::Flush => counters.flushes.add(1),
-        Kind::Discard => counters.discards.add(1),
-        Kind::WriteZeroes => counters.write_zeroes.add(1),
-        Kind::Other => counters.others.add(1),
+    if request.kind == Kind::Read {
+        counters.reads.add(1);
+        counters.read_bytes.add(bytes);
+    } else if request.kind == Kind::Write {
+        counters.writes.add(1);
+        counters.write_bytes.add(bytes);
+    } else {
+        count_other(counters, request.kind);
     }
     match outcome {
         Outcome::Done => {}
@@ -158,5 +174,15 @@ fn count(counters: &ChannelCounters, request: &Request, outcome: Outcome, now_ns
     }
     if request.kind != Kind::Other {
         counters.device_time.record(now_ns.saturating_sub(request.submitted_ns));
+    }
+}
+
+/// Counts a request that neither reads nor writes.
+fn count_other(counters: &ChannelCounters, kind: Kind) {
+    match kind {
+        Kind::Flush => counters.flushes.add(1),
+        Kind::Discard => counters.discards.add(1),
+        Kind::WriteZeroes => counters.write_zeroes.add(1),
+        Kind::Read | Kind::Write | Kind::Other => counters.others.add(1),
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Desk {
 
 /// The desks of a channel.
 ///
-/// Nearly every request is submitted whole in the breath that pops it, and leaves its desk at once. One that the lane has no
+/// Nearly every request is submitted whole in the breath that pops it, and leaves its desk at once, untaken. One that the lane has no
 /// room for stays, and nothing else is popped until it is through. One that reads into bounce buffers keeps its desk until
 /// they are emptied.
 #[derive(Debug)]
@@ -76,6 +76,12 @@ impl Desks {
             free: (0..count).rev().map(DeskId).collect(),
             current: None,
         }
+    }
+
+    /// The desk that the next [`Self::take`] gives: where a request is that needs none for long.
+    #[inline]
+    pub(crate) fn next(&self) -> Option<DeskId> {
+        self.free.last().copied()
     }
 
     #[inline]

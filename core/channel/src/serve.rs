@@ -4,11 +4,11 @@ use vfiomux_block::BlockQueue;
 use vfiomux_block::split::Cursor;
 use vfiomux_guest::{MemoryMap, RingFault};
 use vfiomux_spec::virtio::blk::{RequestHeader, RequestType};
-use zerocopy::IntoBytes;
 
 use crate::desk::{Desk, DeskId, Work};
 use crate::slot::{Kind, Outcome, Request, SlotId};
-use crate::{BlockChannel, Fault};
+use crate::submit::whole_command;
+use crate::{BlockChannel, CommandTag, Fault};
 
 /// A channel's turn in a breath.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,83 +125,118 @@ impl BlockChannel {
         let Some(served) = self.rings.get_mut(index).and_then(Option::as_mut) else { return Ok(()) };
         // What was put back is still ours, and is brought to an end whatever else is asked for.
         let takes = if held || served.stopping { served.ring.resubmits() } else { served.waiting };
-        let takes = u32::from(takes).min(*left);
-        for _ in 0..takes {
-            self.take_request(index, map, now_ns, queue)?;
-            *left -= 1;
+        if takes == 0 {
+            return Ok(());
+        }
+        // Without a lane, what belongs to a ring that is to stop can wait for nothing, and fails.
+        let fails = self.lane.is_none() && served.stopping;
+        let waited_ns = now_ns.saturating_sub(served.since_ns);
+        let room = if fails { usize::MAX } else { self.lane.map_or(0, |lane| queue.room(lane)) };
+        let wanted = u32::from(takes).min(*left);
+        // A request is popped only when there is room for it, so that it need not be put back; one that takes up more than a
+        // command's room is cut, and the rest of it waits on its desk.
+        let takes = wanted.min(u32::try_from(room).unwrap_or(u32::MAX));
+        let mut taken = 0;
+        let mut stop = if takes < wanted { Err(Stop::Starved) } else { Ok(()) };
+        while taken < takes {
+            if let Err(why) = self.take_request(index, fails, map, now_ns, queue) {
+                stop = Err(why);
+                break;
+            }
+            taken += 1;
             // A request that is not wholly submitted holds up those behind it.
             if self.desks.current.is_some() {
-                return Err(Stop::Starved);
+                stop = Err(Stop::Starved);
+                break;
             }
         }
-        Ok(())
+        *left -= taken;
+        self.counters.ring_wait.record_many(waited_ns, u64::from(taken));
+        stop
     }
 
-    /// Pops one request and submits it.
+    /// Pops one request and does what it asks for.
     #[inline]
     fn take_request<Q: BlockQueue>(
         &mut self,
         index: usize,
+        fails: bool,
         map: &MemoryMap,
         now_ns: u64,
         queue: &mut Q,
     ) -> Result<(), Stop> {
-        let Some(served) = self.rings.get_mut(index).and_then(Option::as_mut) else {
-            return Err(Stop::Empty);
-        };
-        // Without a lane, what belongs to a ring that is to stop can wait for nothing, and fails.
-        let fails = self.lane.is_none() && served.stopping;
-        // All that the request may need at once is there before it is popped, so that it need not be put back.
-        let room = self.lane.is_some_and(|lane| queue.room(lane) > 0);
-        if self.slots.is_full() || !(room || fails) {
-            return Err(Stop::Starved);
-        }
-        let Some(desk_id) = self.desks.take() else { return Err(Stop::Starved) };
-        let Some(desk) = self.desks.get_mut(desk_id) else { return Err(Stop::Starved) };
-        let head = match served.ring.pop(map, &mut desk.chain) {
+        let Self { rings, slots, desks, settings, memory, lane, .. } = self;
+        let Some(served) = rings.get_mut(index).and_then(Option::as_mut) else { return Err(Stop::Empty) };
+        let (Some(lead), Some(desk_id)) = (slots.next(), desks.next()) else { return Err(Stop::Starved) };
+        let Some(desk) = desks.get_mut(desk_id) else { return Err(Stop::Starved) };
+        let chain = &mut desk.chain;
+        let head = match served.ring.pop(map, chain) {
             Ok(Some(head)) => head,
             nothing => {
                 served.waiting = 0;
-                self.desks.give_back(desk_id);
                 return Err(nothing.err().map_or(Stop::Empty, Stop::Fault));
             }
         };
         served.waiting = served.waiting.saturating_sub(1);
-        self.counters.ring_wait.record(now_ns.saturating_sub(served.since_ns));
-        if let Some(memory) = &mut self.memory {
+        if let Some(memory) = memory {
             memory.begin();
         }
-        let Some(lead) = self.slots.take() else { return Err(Stop::Starved) };
+        slots.take();
         desk.lead = lead;
         // A chain without a byte for the status is returned without one: the guest has left us no way to say more.
-        let status = desk.chain.take_last_byte().ok();
-        let request = Request {
-            head,
-            ring: index as u16,
-            kind: Kind::Other,
-            outcome: Outcome::Done,
-            again: false,
-            pieces: 0,
-            open: true,
-            status,
-            data_bytes: 0,
-            submitted_ns: now_ns,
-        };
-        if let Some(slot) = self.slots.get_mut(lead) {
-            slot.request = Some(request);
-        }
-        if fails {
+        let status = chain.take_last_byte().ok();
+        let header = chain.take_header(map).ok().filter(|_| status.is_some() && !fails);
+        let mut request = Request::new(head, index as u16, status, now_ns);
+        let Some([low, high]) = header else {
+            slots.keep(lead, request);
+            self.desks.take();
             self.refuse(desk_id, lead, Outcome::Failed, map, now_ns);
+            return Ok(());
+        };
+        let header = RequestHeader::from_words(u64::from_le(low), u64::from_le(high));
+        let (work, kind, data_bytes) = match RequestType::from_raw(header.request_type.get()) {
+            Some(RequestType::In) => (Work::Read, Kind::Read, chain.writable_bytes()),
+            Some(RequestType::Out) => (Work::Write, Kind::Write, chain.readable_bytes()),
+            other => {
+                slots.keep(lead, request);
+                self.desks.take();
+                self.begin_other(other, desk_id, lead, map, now_ns, queue);
+                return Ok(());
+            }
+        };
+        (request.kind, request.data_bytes) = (kind, data_bytes);
+        let range = match settings.data_range(kind, header.sector.get(), data_bytes) {
+            Ok(range) => range,
+            Err(outcome) => {
+                slots.keep(lead, request);
+                self.desks.take();
+                self.refuse(desk_id, lead, outcome, map, now_ns);
+                return Ok(());
+            }
+        };
+        if let Some(lane) = *lane
+            && let Some((command, data)) = whole_command(settings, work, range, chain)
+        {
+            let stamp = slots.launch_whole(lead, request);
+            let tag = CommandTag { owner: settings.id.index, slot: lead.0, stamp };
+            if queue.submit(lane, tag.into(), &command, data).is_ok() {
+                return Ok(());
+            }
+            slots.recall_whole(lead);
         } else {
-            self.begin(desk_id, lead, map, now_ns, queue);
+            slots.keep(lead, request);
         }
+        desk.lay_out(work, range);
+        self.desks.take();
+        self.desks.current = Some(desk_id);
+        self.advance(desk_id, map, now_ns, queue);
         Ok(())
     }
 
-    /// Reads a request's header and does what it asks for.
-    #[inline]
-    fn begin<Q: BlockQueue>(
+    /// Begins a request that neither reads nor writes.
+    fn begin_other<Q: BlockQueue>(
         &mut self,
+        request_type: Option<RequestType>,
         desk_id: DeskId,
         lead: SlotId,
         map: &MemoryMap,
@@ -210,60 +245,34 @@ impl BlockChannel {
     ) {
         let Some(desk) = self.desks.get_mut(desk_id) else { return };
         let Some(request) = self.slots.request_mut(lead) else { return };
-        let mut header = RequestHeader::default();
-        let outcome = match desk.chain.take_readable(map, header.as_mut_bytes()) {
-            _ if request.status.is_none() => Err(Outcome::Failed),
-            Err(_) => Err(Outcome::Failed),
-            Ok(()) => match RequestType::from_raw(header.request_type.get()) {
-                Some(request_type @ (RequestType::In | RequestType::Out)) => {
-                    let work = if request_type == RequestType::In {
-                        request.kind = Kind::Read;
-                        request.data_bytes = desk.chain.writable_bytes();
-                        Work::Read
-                    } else {
-                        request.kind = Kind::Write;
-                        request.data_bytes = desk.chain.readable_bytes();
-                        Work::Write
-                    };
-                    match self.settings.data_range(request.kind, header.sector.get(), request.data_bytes) {
-                        Ok(range) if self.submit_whole(desk_id, lead, work, range, queue) => return,
-                        Ok(range) => self
-                            .desks
-                            .get_mut(desk_id)
-                            .map(|desk| desk.lay_out(work, range))
-                            .ok_or(Outcome::Failed),
-                        Err(outcome) => Err(outcome),
-                    }
+        let outcome = match request_type {
+            Some(RequestType::Flush) => {
+                request.kind = Kind::Flush;
+                if self.settings.limits.volatile_cache {
+                    request.open = false;
+                    request.pieces = 1;
+                    self.flushes.wait(lead);
+                    self.desks.give_back(desk_id);
+                    return;
                 }
-                Some(RequestType::Flush) => {
-                    request.kind = Kind::Flush;
-                    if self.settings.limits.volatile_cache {
-                        request.open = false;
-                        request.pieces = 1;
-                        self.flushes.wait(lead);
-                        self.desks.give_back(desk_id);
-                        return;
-                    }
-                    Err(Outcome::Done)
-                }
-                Some(request_type @ (RequestType::Discard | RequestType::WriteZeroes)) => {
-                    request.kind =
-                        if request_type == RequestType::Discard { Kind::Discard } else { Kind::WriteZeroes };
-                    let list_bytes = desk.chain.readable_bytes() as usize;
-                    let list = self.list.get_mut(..list_bytes);
-                    let read =
-                        list.and_then(|list| desk.chain.take_readable(map, list).ok().map(|()| &*list));
-                    let work = read
-                        .ok_or(Outcome::Failed)
-                        .and_then(|list| self.settings.trim_ranges(request_type, list, &mut desk.ranges));
-                    work.and_then(|work| desk.lay_out_ranges(work.ok_or(Outcome::Done)?))
-                }
-                Some(RequestType::GetId) => {
-                    request.data_bytes = copy_serial(&self.settings.serial, desk, map, &mut self.hint);
-                    Err(Outcome::Done)
-                }
-                Some(RequestType::GetLifetime | RequestType::SecureErase) | None => Err(Outcome::Unsupported),
-            },
+                Err(Outcome::Done)
+            }
+            Some(request_type @ (RequestType::Discard | RequestType::WriteZeroes)) => {
+                request.kind =
+                    if request_type == RequestType::Discard { Kind::Discard } else { Kind::WriteZeroes };
+                let list_bytes = desk.chain.readable_bytes() as usize;
+                let list = self.list.get_mut(..list_bytes);
+                let read = list.and_then(|list| desk.chain.take_readable(map, list).ok().map(|()| &*list));
+                let work = read
+                    .ok_or(Outcome::Failed)
+                    .and_then(|list| self.settings.trim_ranges(request_type, list, &mut desk.ranges));
+                work.and_then(|work| desk.lay_out_ranges(work.ok_or(Outcome::Done)?))
+            }
+            Some(RequestType::GetId) => {
+                request.data_bytes = copy_serial(&self.settings.serial, desk, map, &mut self.hint);
+                Err(Outcome::Done)
+            }
+            _ => Err(Outcome::Unsupported),
         };
         match outcome {
             Ok(()) => {
@@ -275,6 +284,7 @@ impl BlockChannel {
     }
 
     /// Returns a request that needs no command.
+    #[cold]
     fn refuse(&mut self, desk_id: DeskId, lead: SlotId, outcome: Outcome, map: &MemoryMap, now_ns: u64) {
         self.desks.give_back(desk_id);
         if let Some(request) = self.slots.request_mut(lead) {

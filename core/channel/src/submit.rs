@@ -2,12 +2,33 @@
 
 use vfiomux_block::split::{Cursor, fits_whole, next_piece};
 use vfiomux_block::{BlockQueue, Command, Limits, Operation, Segment, SubmitError};
-use vfiomux_guest::MemoryMap;
+use vfiomux_guest::{Chain, MemoryMap};
 
 use crate::desk::{Desk, DeskId, Range, Work};
 use crate::own_memory::{BounceId, Destination};
 use crate::slot::{Outcome, SlotId};
-use crate::{BlockChannel, CommandTag};
+use crate::{BlockChannel, ChannelSettings, CommandTag};
+
+/// The command that a read or write is when it is one segment, in one extent, within the device's limits: nearly every request
+/// is. `None`: it must be cut.
+#[inline]
+pub(crate) fn whole_command<'a>(
+    settings: &ChannelSettings,
+    work: Work,
+    range: Range,
+    chain: &'a Chain,
+) -> Option<(Command, &'a [Segment])> {
+    let (operation, data) = match work {
+        Work::Read => (Operation::Read, chain.writable()),
+        _ => (Operation::Write, chain.readable()),
+    };
+    let [segment] = data else { return None };
+    let place = settings.extents.place(range.block)?;
+    // A transfer's length fits 32 bits, and so do its blocks.
+    let blocks = u32::try_from(range.blocks).ok()?;
+    let whole = range.blocks <= place.run_blocks && fits_whole(&settings.limits, place.lba, segment);
+    whole.then_some((Command { operation, namespace: settings.namespace, lba: place.lba, blocks }, data))
+}
 
 /// What became of the next piece of a request.
 enum Step {
@@ -20,44 +41,6 @@ enum Step {
 }
 
 impl BlockChannel {
-    /// Submits a read or write that is one segment, in one extent, within the device's limits: nearly every request is. False:
-    /// nothing was done, and the request must be cut.
-    #[inline]
-    pub(crate) fn submit_whole<Q: BlockQueue>(
-        &mut self,
-        desk_id: DeskId,
-        lead: SlotId,
-        work: Work,
-        range: Range,
-        queue: &mut Q,
-    ) -> bool {
-        let (Some(lane), Some(desk)) = (self.lane, self.desks.get_mut(desk_id)) else { return false };
-        let (operation, data) = match work {
-            Work::Read => (Operation::Read, desk.chain.writable()),
-            _ => (Operation::Write, desk.chain.readable()),
-        };
-        let [segment] = data else { return false };
-        let Some(place) = self.settings.extents.place(range.block) else { return false };
-        // A transfer's length fits 32 bits, and so do its blocks.
-        let Ok(blocks) = u32::try_from(range.blocks) else { return false };
-        if range.blocks > place.run_blocks || !fits_whole(&self.settings.limits, place.lba, segment) {
-            return false;
-        }
-        let command = Command { operation, namespace: self.settings.namespace, lba: place.lba, blocks };
-        let stamp = self.slots.launch(lead, lead, None);
-        let tag = CommandTag { owner: self.settings.id.index, slot: lead.0, stamp };
-        if queue.submit(lane, tag.into(), &command, data).is_err() {
-            self.slots.recall(lead);
-            return false;
-        }
-        if let Some(request) = self.slots.request_mut(lead) {
-            request.pieces = 1;
-            request.open = false;
-        }
-        self.desks.give_back(desk_id);
-        true
-    }
-
     /// Submits what a desk has left, as far as there is room. True: all of it is submitted, or the request has failed, and
     /// the desk is no longer current.
     pub(crate) fn advance<Q: BlockQueue>(
@@ -111,7 +94,6 @@ impl BlockChannel {
     }
 
     /// Submits the next piece of a desk, which has blocks left.
-    #[inline]
     fn submit_piece<Q: BlockQueue>(
         &mut self,
         desk_id: DeskId,

@@ -9,5 +9,6 @@ mod region;
 pub(crate) use access::watch;
 pub(crate) use access::{load, store};
 pub use cache::RegionCache;
+pub(crate) use map::Lookup;
 pub use map::{Hint, MapRegion, MemoryMap, OutsideMemory, REGIONS_MAX};
 pub use region::{FileIdentity, FileRegion};

@@ -33,6 +33,9 @@ impl Segment {
         Self { host, iova, len }
     }
 
+    /// A segment of nothing, nowhere: what a place for segments holds before it holds one.
+    pub const EMPTY: Self = Self { host: NonNull::dangling(), iova: Iova(0), len: 0 };
+
     /// Where the host sees it.
     #[inline]
     #[must_use]

@@ -56,18 +56,36 @@ unsafe impl Send for Span {}
 unsafe impl Sync for Span {}
 
 impl Span {
-    /// The segment of `len` bytes at `guest_addr`, if it lies whole in the span.
+    /// Whether `len` bytes at `guest_addr` lie whole in the span.
     #[inline(always)]
-    fn segment(&self, guest_addr: u64, len: u32) -> Option<Segment> {
+    fn contains(&self, guest_addr: u64, len: u32) -> bool {
         // Wraps to a large number below the span, so that one compare tells both sides.
         let offset = guest_addr.wrapping_sub(self.guest_addr);
         let fits = offset < self.bound() && u64::from(len) <= self.bound() - offset;
         #[expect(clippy::cast_possible_truncation, reason = "the bug is that the sum wraps at 32 bits")]
         let wraps = seeded::is(Bug::LengthOverflow)
             && u64::from((offset as u32).wrapping_add(len)) <= self.size_bytes;
-        // SAFETY: the two compares put `offset` and `offset + len` inside the span, and nothing was added that could
-        // wrap. The memory outlives the segment because whoever uses it keeps the map (see `MemoryMap`).
-        (fits || wraps).then(|| unsafe { Segment::new(self.host_at(offset), self.iova.plus(offset), len) })
+        fits || wraps
+    }
+
+    /// The segment of `len` bytes at `guest_addr`, if it lies whole in the span.
+    #[inline(always)]
+    fn segment(&self, guest_addr: u64, len: u32) -> Option<Segment> {
+        // SAFETY: they lie in the span.
+        self.contains(guest_addr, len).then(|| unsafe { self.segment_within(guest_addr, len) })
+    }
+
+    /// The segment of `len` bytes at `guest_addr`.
+    ///
+    /// # Safety
+    ///
+    /// [`Self::contains`] has said that they lie in the span.
+    #[inline(always)]
+    unsafe fn segment_within(&self, guest_addr: u64, len: u32) -> Segment {
+        let offset = guest_addr.wrapping_sub(self.guest_addr);
+        // SAFETY: the two compares of `contains` put `offset` and `offset + len` inside the span, and nothing was added that
+        // could wrap. The memory outlives the segment because whoever uses it keeps the map (see `MemoryMap`).
+        unsafe { Segment::new(self.host_at(offset), self.iova.plus(offset), len) }
     }
 
     #[inline(always)]
@@ -95,6 +113,35 @@ impl Span {
     fn holds(&self, host: NonNull<u8>, len: u64) -> bool {
         let offset = (host.as_ptr() as u64).wrapping_sub(self.host.as_ptr() as u64);
         offset <= self.size_bytes && len <= self.size_bytes - offset
+    }
+}
+
+/// A span that holds no address.
+static NOWHERE: Span = Span { guest_addr: 0, size_bytes: 0, host: NonNull::dangling(), iova: Iova(0) };
+
+/// A look into a map, with the region of the last address at hand.
+#[derive(Debug)]
+pub(crate) struct Lookup<'a> {
+    map: &'a MemoryMap,
+    span: &'a Span,
+    hint: &'a mut Hint,
+}
+
+impl Lookup<'_> {
+    /// As [`MemoryMap::segment`].
+    #[inline(always)]
+    pub(crate) fn segment(&mut self, guest_addr: u64, len: u32) -> Option<Segment> {
+        if !self.span.contains(guest_addr, len) {
+            self.span = self.map.search(guest_addr, len, self.hint)?;
+        }
+        // SAFETY: the span contains them, by the look above or the one in `search`.
+        Some(unsafe { self.span.segment_within(guest_addr, len) })
+    }
+
+    /// The map, and the hint for it.
+    #[inline(always)]
+    pub(crate) fn parts(&mut self) -> (&MemoryMap, &mut Hint) {
+        (self.map, self.hint)
     }
 }
 
@@ -150,16 +197,22 @@ impl MemoryMap {
     #[inline]
     #[must_use]
     pub fn segment(&self, guest_addr: u64, len: u32, hint: &mut Hint) -> Option<Segment> {
-        let hinted = self.spans.get(hint.0).and_then(|span| span.segment(guest_addr, len));
-        if hinted.is_some() { hinted } else { self.segment_by_search(guest_addr, len, hint) }
+        self.lookup(hint).segment(guest_addr, len)
     }
 
+    /// A look into the map for several addresses in a row, which begins with the region that the hint names.
+    #[inline(always)]
+    pub(crate) fn lookup<'a>(&'a self, hint: &'a mut Hint) -> Lookup<'a> {
+        Lookup { span: self.spans.get(hint.0).unwrap_or(&NOWHERE), map: self, hint }
+    }
+
+    /// The span that contains `len` bytes at `guest_addr`, which the hint names from then on.
     #[cold]
-    fn segment_by_search(&self, guest_addr: u64, len: u32, hint: &mut Hint) -> Option<Segment> {
+    fn search(&self, guest_addr: u64, len: u32, hint: &mut Hint) -> Option<&Span> {
         let at = self.spans.partition_point(|span| span.guest_addr <= guest_addr).checked_sub(1)?;
-        let segment = self.spans.get(at)?.segment(guest_addr, len)?;
+        let span = self.spans.get(at).filter(|span| span.contains(guest_addr, len))?;
         hint.0 = at;
-        Some(segment)
+        Some(span)
     }
 
     /// Passes the segments of `len` bytes at `guest_addr` to `out`, in order: one, or one for each of the adjacent regions
@@ -246,16 +299,12 @@ impl MemoryMap {
         Ok(())
     }
 
-    /// Copies the first `N` bytes of a segment out, as [`Self::copy_from`] does.
+    /// Reads the first two words of a segment, as [`Self::copy_from`] does.
     #[inline]
-    pub fn copy_array<const N: usize>(
-        &self,
-        segment: &Segment,
-        hint: &mut Hint,
-    ) -> Result<[u8; N], OutsideMemory> {
-        self.check_segment(segment, N, hint)?;
+    pub fn copy_words(&self, segment: &Segment, hint: &mut Hint) -> Result<[u64; 2], OutsideMemory> {
+        self.check_segment(segment, 16, hint)?;
         // SAFETY: as in `copy_from`.
-        Ok(unsafe { access::copy_out_array(segment.host().as_ptr()) })
+        Ok(unsafe { access::copy_out_words(segment.host().as_ptr()) })
     }
 
     /// Writes the first byte of a segment, as [`Self::copy_to`] does.

@@ -4,7 +4,7 @@
 use vfiomux_hw::Segment;
 
 use crate::RingFault;
-use crate::memory::{Hint, MemoryMap};
+use crate::memory::{Hint, Lookup, MemoryMap};
 
 /// Segments that a chain has room for unless it is made larger or smaller: twice what the longest known driver sends.
 ///
@@ -16,17 +16,25 @@ pub const SEGMENTS_MAX: usize = 1032;
 /// Made once, with room for the longest chain, and filled anew by every [`pop`](super::SplitRing::pop).
 #[derive(Debug)]
 pub struct Chain {
-    /// Never grows beyond what it was made with.
-    segments: Vec<Segment>,
+    /// As many as there is room for; those from `shape.start` to `shape.end` are the chain's.
+    segments: Box<[Segment]>,
+    shape: Shape,
+    hint: Hint,
+}
+
+/// Which segments are the chain's, and how long they are together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shape {
     /// Where the readable segments not yet taken begin.
     start: usize,
     /// Where the writable ones begin.
     middle: usize,
+    /// Where they end.
+    end: usize,
     /// Of all segments not yet taken.
     bytes: u32,
     /// Of the readable ones among them.
     readable_bytes: u32,
-    hint: Hint,
 }
 
 impl Default for Chain {
@@ -46,11 +54,8 @@ impl Chain {
     #[must_use]
     pub fn with_room_for(segments_max: usize) -> Self {
         Self {
-            segments: Vec::with_capacity(segments_max),
-            start: 0,
-            middle: 0,
-            bytes: 0,
-            readable_bytes: 0,
+            segments: vec![Segment::EMPTY; segments_max].into(),
+            shape: Shape::default(),
             hint: Hint::default(),
         }
     }
@@ -59,64 +64,69 @@ impl Chain {
     #[inline]
     #[must_use]
     pub fn readable(&self) -> &[Segment] {
-        self.segments.get(self.start..self.middle).unwrap_or_default()
+        self.segments.get(self.shape.start..self.shape.middle).unwrap_or_default()
     }
 
     /// What the device may write and has not been taken. No segment is empty.
     #[inline]
     #[must_use]
     pub fn writable(&self) -> &[Segment] {
-        self.segments.get(self.middle..).unwrap_or_default()
+        self.segments.get(self.shape.middle..self.shape.end).unwrap_or_default()
     }
 
     /// Bytes of [`Self::readable`].
     #[inline]
     #[must_use]
     pub fn readable_bytes(&self) -> u32 {
-        self.readable_bytes
+        self.shape.readable_bytes
     }
 
     /// Bytes of [`Self::writable`].
     #[inline]
     #[must_use]
     pub fn writable_bytes(&self) -> u32 {
-        self.bytes - self.readable_bytes
+        self.shape.bytes - self.shape.readable_bytes
     }
 
-    /// Takes the first `N` readable bytes off and copies them out: a header, however the guest has cut it up.
+    /// Takes the first 16 readable bytes off and reads them as two words: a header, however the guest has cut it up.
     #[inline]
-    pub fn take_header<const N: usize>(&mut self, map: &MemoryMap) -> Result<[u8; N], RingFault> {
-        if let Some(first) = self.readable().first()
-            && first.len() as usize == N
-        {
-            let first = *first;
-            let header = map.copy_array(&first, &mut self.hint).map_err(|_| RingFault::OutsideMemory)?;
-            self.start += 1;
-            self.bytes -= first.len();
-            self.readable_bytes -= first.len();
-            return Ok(header);
+    pub fn take_header(&mut self, map: &MemoryMap) -> Result<[u64; 2], RingFault> {
+        match self.readable().first() {
+            Some(&first) if first.len() == 16 => {
+                let words = map.copy_words(&first, &mut self.hint).map_err(|_| RingFault::OutsideMemory)?;
+                self.shape.start += 1;
+                self.shape.bytes -= 16;
+                self.shape.readable_bytes -= 16;
+                Ok(words)
+            }
+            _ => self.take_pieced_header(map),
         }
-        let mut header = [0; N];
-        self.take_readable(map, &mut header)?;
-        Ok(header)
     }
 
-    /// Takes the first `into.len()` readable bytes off and copies them out: what is longer than a header, or of any length.
+    #[cold]
+    fn take_pieced_header(&mut self, map: &MemoryMap) -> Result<[u64; 2], RingFault> {
+        let mut bytes = [[0; 8]; 2];
+        self.take_readable(map, bytes.as_flattened_mut())?;
+        Ok(bytes.map(u64::from_ne_bytes))
+    }
+
+    /// Takes the first `into.len()` readable bytes off and copies them out.
     pub fn take_readable(&mut self, map: &MemoryMap, into: &mut [u8]) -> Result<(), RingFault> {
+        let Self { segments, shape, hint } = self;
         let mut rest = into;
         while !rest.is_empty() {
-            let first = self.segments.get_mut(self.start..self.middle).and_then(<[Segment]>::first_mut);
+            let first = segments.get_mut(shape.start..shape.middle).and_then(<[Segment]>::first_mut);
             let first = first.ok_or(RingFault::TooShort)?;
             let len = first.len().min(u32::try_from(rest.len()).unwrap_or(u32::MAX));
             let (piece, after) = rest.split_at_mut(len as usize);
-            map.copy_from(first, piece, &mut self.hint).map_err(|_| RingFault::OutsideMemory)?;
+            map.copy_from(first, piece, hint).map_err(|_| RingFault::OutsideMemory)?;
             if len == first.len() {
-                self.start += 1
+                shape.start += 1
             } else {
                 *first = first.part(len, first.len() - len)
             }
-            self.bytes -= len;
-            self.readable_bytes -= len;
+            shape.bytes -= len;
+            shape.readable_bytes -= len;
             rest = after;
         }
         Ok(())
@@ -125,87 +135,114 @@ impl Chain {
     /// Takes the last writable byte off: a status, wherever the guest has put it.
     #[inline]
     pub fn take_last_byte(&mut self) -> Result<Segment, RingFault> {
-        let last = self
-            .segments
-            .get_mut(self.middle..)
-            .and_then(<[Segment]>::last_mut)
-            .ok_or(RingFault::TooShort)?;
+        let Self { segments, shape, .. } = self;
+        let writable = segments.get_mut(shape.middle..shape.end).unwrap_or_default();
+        let last = writable.last_mut().ok_or(RingFault::TooShort)?;
         let before = last.len() - 1;
         let byte = last.part(before, 1);
         if before == 0 {
-            self.segments.pop();
+            shape.end -= 1;
         } else {
             *last = last.part(0, before);
         }
-        self.bytes -= 1;
+        shape.bytes -= 1;
         Ok(byte)
     }
 
     /// How many segments there is room for in all.
     #[inline(always)]
     pub(super) fn room(&self) -> usize {
-        self.segments.capacity()
+        self.segments.len()
     }
 
-    /// Where the last buffer was found.
+    /// Forgets everything, and begins to be filled.
     #[inline(always)]
-    pub(super) fn hint(&self) -> Hint {
-        self.hint
+    pub(super) fn fill<'a>(&'a mut self, map: &'a MemoryMap) -> Filling<'a> {
+        self.shape = Shape::default();
+        let Self { segments, shape: filled, hint } = self;
+        Filling { segments, filled, shape: Shape::default(), lookup: map.lookup(hint) }
     }
+}
 
-    /// Forgets everything.
-    #[inline(always)]
-    pub(super) fn clear(&mut self) {
-        self.segments.clear();
-        (self.start, self.middle, self.bytes, self.readable_bytes) = (0, 0, 0, 0);
-    }
+/// A chain that is being filled. What it is so far is kept apart from it, in registers if it can be, until [`Self::finish`].
+#[derive(Debug)]
+pub(super) struct Filling<'a> {
+    segments: &'a mut [Segment],
+    filled: &'a mut Shape,
+    shape: Shape,
+    lookup: Lookup<'a>,
+}
 
+impl Filling<'_> {
     /// Adds a buffer of the guest: none, one or several segments.
     #[inline(always)]
-    pub(super) fn add(
-        &mut self,
-        map: &MemoryMap,
-        addr: u64,
-        len: u32,
-        writable: bool,
-    ) -> Result<(), RingFault> {
-        if !writable && self.middle != self.segments.len() {
+    pub(super) fn add(&mut self, addr: u64, len: u32, writable: bool) -> Result<(), RingFault> {
+        if !writable && self.shape.middle != self.shape.end {
             return Err(RingFault::ReadableAfterWritable);
         }
         // The standard bounds a chain by 2^32 bytes (virtio 1.3 2.7.5); the used length has no room for the last one.
-        self.bytes = self.bytes.checked_add(len).ok_or(RingFault::TooLong)?;
-        match map.segment(addr, len, &mut self.hint) {
+        self.shape.bytes = self.shape.bytes.checked_add(len).ok_or(RingFault::TooLong)?;
+        match self.lookup.segment(addr, len) {
             // A buffer of no bytes says nothing, and nothing that comes after has to deal with it.
-            Some(segment) if len != 0 => self.push(segment)?,
+            Some(segment) if len != 0 => push(self.segments, &mut self.shape.end, segment)?,
             Some(_) => {}
-            None => self.add_pieces(map, addr, len)?,
+            None => {
+                let (map, hint) = self.lookup.parts();
+                self.shape.end = push_pieces(self.segments, self.shape.end, map, hint, addr, len)?;
+            }
         }
         if !writable {
-            self.readable_bytes = self.bytes;
-            self.middle = self.segments.len();
+            self.shape.readable_bytes = self.shape.bytes;
+            self.shape.middle = self.shape.end;
         }
         Ok(())
     }
 
-    #[cold]
-    fn add_pieces(&mut self, map: &MemoryMap, addr: u64, len: u32) -> Result<(), RingFault> {
-        let (mut pushed, mut hint) = (Ok(()), self.hint);
-        let found = map.translate(addr, len, &mut hint, |segment| {
-            if pushed.is_ok() {
-                pushed = self.push(segment);
-            }
-        });
-        found.map_err(|_| RingFault::OutsideMemory).and(pushed)
-    }
-
+    /// The segment of an indirect table.
     #[inline(always)]
-    fn push(&mut self, segment: Segment) -> Result<(), RingFault> {
-        if self.segments.len() == self.segments.capacity() {
-            return Err(RingFault::TooLong);
-        }
-        self.segments.push(segment);
-        Ok(())
+    pub(super) fn segment(&mut self, addr: u64, len: u32) -> Option<Segment> {
+        self.lookup.segment(addr, len)
     }
+
+    /// Where the guest's addresses are looked up.
+    #[inline(always)]
+    pub(super) fn parts(&mut self) -> (&MemoryMap, &mut Hint) {
+        self.lookup.parts()
+    }
+
+    /// Lets the chain be what was added.
+    #[inline(always)]
+    pub(super) fn finish(self) {
+        *self.filled = self.shape;
+    }
+}
+
+#[inline(always)]
+fn push(segments: &mut [Segment], end: &mut usize, segment: Segment) -> Result<(), RingFault> {
+    *segments.get_mut(*end).ok_or(RingFault::TooLong)? = segment;
+    *end += 1;
+    Ok(())
+}
+
+/// Adds a buffer that spans regions behind the first `end` segments. Gives how many there are then.
+///
+/// Takes what it needs and not the [`Filling`], whose address it would be that keeps that out of registers.
+#[cold]
+fn push_pieces(
+    segments: &mut [Segment],
+    mut end: usize,
+    map: &MemoryMap,
+    hint: &mut Hint,
+    addr: u64,
+    len: u32,
+) -> Result<usize, RingFault> {
+    let mut pushed = Ok(());
+    let found = map.translate(addr, len, hint, |segment| {
+        if pushed.is_ok() {
+            pushed = push(segments, &mut end, segment);
+        }
+    });
+    found.map_err(|_| RingFault::OutsideMemory).and(pushed).map(|()| end)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ fn what_comes_behind_a_backlog_is_found() {
     let budgets = Budgets { requests: 4, ..Budgets::default() };
     for behind in 1..12 {
         let mut world = World::new(Plan { guests: 2, budgets, ..Plan::default() });
-        let mut add = |world: &mut World, count: u16| {
+        let add = |world: &mut World, count: u16| {
             for _ in 0..count {
                 world.guests[0].request(RequestType::In, 0, 0, 512);
             }

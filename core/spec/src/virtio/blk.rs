@@ -104,6 +104,20 @@ pub struct RequestHeader {
     pub sector: U64,
 }
 
+impl RequestHeader {
+    /// The header whose sixteen bytes were read as two little-endian words, each once.
+    #[inline]
+    #[must_use]
+    pub const fn from_words(low: u64, high: u64) -> Self {
+        let [a, b, c, d, e, f, g, h] = low.to_le_bytes();
+        Self {
+            request_type: U32::from_bytes([a, b, c, d]),
+            reserved: U32::from_bytes([e, f, g, h]),
+            sector: U64::new(high),
+        }
+    }
+}
+
 /// One range of a discard, write-zeroes or secure-erase request (virtio 1.3 5.2.6).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
