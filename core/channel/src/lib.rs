@@ -58,7 +58,7 @@ pub use complete::Ending;
 pub use config::RANGES_MAX;
 pub use control::{Remains, SetMemory};
 pub use counters::{ChannelCounters, ChannelSnapshot, Counter};
-pub use doze::Rest;
+pub use doze::{Asked, Rest};
 pub use error::ChannelError;
 pub use extent::{Extent, ExtentMap, Place};
 pub use fault::Fault;

@@ -40,12 +40,37 @@ pub(crate) struct ServedRing {
     pub(crate) stopping: bool,
     /// Something was returned and is not published.
     pub(crate) dirty: bool,
+    /// Where the ring stood when its sidecore last lay down.
+    lay_down_at: u16,
+    /// Times since then that it lay down and the ring still stood there.
+    pub(crate) quiet_sleeps: u8,
 }
 
 impl ServedRing {
     pub(crate) fn new(start: RingStart) -> Self {
         let RingStart { ring, call, kick } = start;
-        Self { ring, call, kick, waiting: 0, since_ns: 0, stopping: false, dirty: false }
+        let lay_down_at = ring.next_avail();
+        Self {
+            ring,
+            call,
+            kick,
+            waiting: 0,
+            since_ns: 0,
+            stopping: false,
+            dirty: false,
+            lay_down_at,
+            quiet_sleeps: 0,
+        }
+    }
+
+    /// Its sidecore is about to sleep. Gives how many times in a row that was with nothing taken from the ring in between; none
+    /// are counted for a ring whose guest would kick for every request while it is asked to kick.
+    pub(crate) fn lies_down(&mut self) -> u8 {
+        let next = self.ring.next_avail();
+        let quiet = next == self.lay_down_at && self.ring.may_stay_armed();
+        self.lay_down_at = next;
+        self.quiet_sleeps = if quiet { self.quiet_sleeps.saturating_add(1) } else { 0 };
+        self.quiet_sleeps
     }
 
     /// Looks for what the guest has put on the ring, unless some is known to wait. False: it did not look, so that what has come

@@ -1,12 +1,14 @@
 //! Carrying out orders, and answering each once.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use vfiomux_block::{BlockQueue, LaneId, Segment, SubmitError};
-use vfiomux_channel::{BlockChannel, ChannelId, CommandTag, ExtentMap, Remains, SetMemory};
+use vfiomux_channel::{Asked, BlockChannel, ChannelId, CommandTag, ExtentMap, Remains, SetMemory};
 use vfiomux_guest::MemoryMap;
 
 use crate::device::{Device, Router, Seat};
+use crate::wake::Source;
 use crate::{Answer, DeviceSlot, Order, Refusal, Report, Sidecore, Ticket};
 
 /// An order that waits for something to end.
@@ -118,7 +120,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 if let Err(start) = found.start_ring(index, start) {
                     return Outcome::Refuse(why, again(start));
                 }
-                self.wake_sources += 1;
+                self.hear_ring(channel, index);
                 Outcome::Answer(Answer::Done)
             }
             Order::SetCall { channel, index, call } => match self.channel_mut(channel) {
@@ -130,8 +132,11 @@ impl<Q: BlockQueue> Sidecore<Q> {
             },
             Order::SetKick { channel, index, kick } => match self.channel_mut(channel) {
                 Some(found) if found.has_ring(index) => {
-                    found.set_kick(index, kick);
-                    self.wake_sources += 1;
+                    self.ignore_ring(channel, index);
+                    if let Some(found) = self.channel_mut(channel) {
+                        found.set_kick(index, kick);
+                    }
+                    self.hear_ring(channel, index);
                     Outcome::Answer(Answer::Done)
                 }
                 found => Outcome::Refuse(no_ring(found), Order::SetKick { channel, index, kick }),
@@ -193,10 +198,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
                     return Outcome::Wait(order);
                 }
                 found.publish();
-                let Some(ring) = found.take_ring(index) else {
-                    return Outcome::Refuse(Refusal::NoRing, order);
-                };
-                self.wake_sources += 1;
+                self.ignore_ring(channel, index);
+                let ring = self.channel_mut(channel).and_then(|found| found.take_ring(index));
+                let Some(ring) = ring else { return Outcome::Refuse(Refusal::NoRing, order) };
                 Outcome::Answer(Answer::RingStopped { ring: Box::new(ring) })
             }
             Order::SetMemory { channel, map } => self.set_memory(channel, map),
@@ -222,8 +226,10 @@ impl<Q: BlockQueue> Sidecore<Q> {
         }
         match self.devices.get_mut(index) {
             Some(place @ None) => {
+                if let Some(fd) = queue.wake_fd() {
+                    self.wakes.listen(Source::Device(slot.0), fd);
+                }
                 *place = Some(Device::new(queue));
-                self.wake_sources += 1;
                 Outcome::Answer(Answer::Done)
             }
             _ => Outcome::Refuse(Refusal::Taken, Order::AddDevice { device: slot, queue }),
@@ -241,7 +247,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
             Some(device) if device.in_flight() => Outcome::Wait(order),
             Some(_) => match place.take() {
                 Some(Device { queue, .. }) => {
-                    self.wake_sources += 1;
+                    if let Some(fd) = queue.wake_fd() {
+                        self.wakes.forget(Source::Device(slot.0), fd);
+                    }
                     Outcome::Answer(Answer::DeviceRemoved { queue })
                 }
                 None => Outcome::Refuse(Refusal::NoDevice, order),
@@ -319,11 +327,12 @@ impl<Q: BlockQueue> Sidecore<Q> {
             flush_noted: false,
             last_incarnation: incarnation,
             channel: Some(channel),
+            asked: Asked::Nothing,
             ..*seat
         };
         self.turns.push(index);
         // One that comes from another sidecore brings its kicks along.
-        self.wake_sources += 1;
+        self.hear_channel(index);
         Outcome::Answer(Answer::Done)
     }
 
@@ -346,6 +355,11 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let order = Order::RemoveChannel { channel: id };
         let Some(channel) = self.channel_mut(id) else { return Outcome::Refuse(Refusal::NoChannel, order) };
         let Some(Remains { memory, rings }) = channel.end_removal() else { return Outcome::Wait(order) };
+        for ring in &rings {
+            if let Some(kick) = &ring.kick {
+                self.wakes.forget(Source::Kick(id.index, ring.index), kick.as_fd().as_raw_fd());
+            }
+        }
         match self.unseat(id) {
             Some(channel) => Outcome::Answer(Answer::ChannelRemoved { channel, memory, rings }),
             None => Outcome::Refuse(Refusal::NoChannel, order),
@@ -372,7 +386,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
 
     fn keep_channel(&mut self, id: ChannelId) -> Outcome<Q> {
         let order = Order::KeepChannel { channel: id };
-        let wanted = |pending: &Pending<Q>| matches!(pending.order, Order::TakeChannel { channel } if channel == id);
+        let wanted =
+            |pending: &Pending<Q>| matches!(pending.order, Order::TakeChannel { channel } if channel == id);
         let Some(at) = self.pending.iter().position(wanted) else {
             return Outcome::Refuse(Refusal::NoChannel, order);
         };
@@ -386,6 +401,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
 
     /// Takes a channel out of its place. Nothing of it is in flight.
     fn unseat(&mut self, id: ChannelId) -> Option<Box<BlockChannel>> {
+        self.ignore_channel(id.index);
         let seat = self.seats.get_mut(usize::from(id.index))?;
         let channel = seat.channel.take()?;
         seat.last_stamp = channel.last_stamp();
@@ -394,7 +410,6 @@ impl<Q: BlockQueue> Sidecore<Q> {
             device.flushes.forget(id.index);
         }
         self.turns.retain(|&index| index != id.index);
-        self.wake_sources += 1;
         Some(channel)
     }
 

@@ -1,5 +1,5 @@
 use vfiomux_block::{BlockQueue, Completion, LaneId, Status};
-use vfiomux_channel::{BlockChannel, CommandTag, Ending};
+use vfiomux_channel::{Asked, BlockChannel, CommandTag, Ending};
 
 use crate::SidecoreCounters;
 use crate::flush::Flushes;
@@ -50,6 +50,8 @@ pub(crate) struct Seat {
     pub(crate) active: bool,
     /// It is to have a turn in the next breath, whatever happens until then.
     pub(crate) again: bool,
+    /// What the channel's guests were asked for since its last turn.
+    pub(crate) asked: Asked,
     /// The last channel that sat here, and the last stamp that it used.
     pub(crate) last_incarnation: u32,
     pub(crate) last_stamp: u32,

@@ -39,7 +39,9 @@ mod order;
 mod service;
 mod sidecore;
 mod signal;
+mod spin;
 mod thread;
+mod wake;
 
 pub use counters::SidecoreCounters;
 pub use error::SidecoreError;

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vfiomux_block::BlockQueue;
-use vfiomux_channel::{BlockChannel, ChannelId, Turn};
+use vfiomux_channel::{Asked, BlockChannel, ChannelId, Turn};
 use vfiomux_guest::RingWatch;
 use vfiomux_hw::Guard;
 
@@ -10,6 +10,7 @@ use crate::answer::Pending;
 use crate::device::{Device, Router, Seat};
 use crate::mailbox::Mailbox;
 use crate::service::Services;
+use crate::wake::{Source, WakeSet};
 use crate::{DeviceSlot, Handle, Mode, Report, SidecoreCounters, SidecoreError};
 
 /// How much is done in a breath at most.
@@ -83,8 +84,8 @@ pub struct Sidecore<Q: BlockQueue> {
     pub(crate) pending: Vec<Pending<Q>>,
     /// Reports that control has left no room for yet.
     pub(crate) outbox: VecDeque<Report<Q>>,
-    /// Counts changes of the descriptors that are slept on.
-    pub(crate) wake_sources: u64,
+    /// What it listens to when it sleeps.
+    pub(crate) wakes: WakeSet,
     /// What its thread does when there is nothing to do.
     pub(crate) mode: Mode,
     pub(crate) shut_down: bool,
@@ -95,6 +96,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
     pub fn new(budgets: Budgets, orders_max: usize) -> Result<(Self, Handle<Q>), SidecoreError> {
         let mailbox = Mailbox::new(orders_max)?;
         let handle = Handle::new(mailbox.clone());
+        let mut wakes = WakeSet::new()?;
+        wakes.listen(Source::Orders, mailbox.wake_fd());
         let sidecore = Self {
             mailbox,
             budgets,
@@ -109,7 +112,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             services: Services::default(),
             pending: Vec::new(),
             outbox: VecDeque::new(),
-            wake_sources: 0,
+            wakes,
             mode: Mode::default(),
             shut_down: false,
         };
@@ -231,6 +234,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return };
         let turn = Turn { now_ns, looked_ns: self.looked_ns, budget: budgets.requests };
         let served = channel.serve(turn, &mut *device.queue);
+        seat.asked = Asked::Nothing;
         work.requests += served.requests;
         work.more |= served.more;
         seat.again = served.again;
@@ -248,7 +252,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
             work.completions += queue.poll(usize::MAX, &mut |completion| router.completed(completion));
         }
         if let Some(fault) = fault {
-            self.wake_sources += 1;
+            // What it is kicked for is of no interest any more.
+            self.ignore_channel(index);
             self.changed = true;
             self.report(Report::Quarantined { channel: id, fault });
         }

@@ -5,23 +5,26 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
 use rustix::thread::CpuSet;
 use vfiomux_block::BlockQueue;
-use vfiomux_channel::Rest;
 
-use crate::doze::Source;
+use crate::doze::Lull;
+use crate::spin::{Spin, Verdict};
 use crate::{Budgets, Handle, Sidecore, SidecoreError};
+
+/// Between these lies what a sleep is taken to cost, whatever was measured: a machine that was disturbed while it was
+/// measured is not spun on for ever, and one that is very fast is not believed to be faster than a few system calls.
+const SLEEP_COST_NS_MIN: u64 = 2_000;
+const SLEEP_COST_NS_MAX: u64 = 25_000;
 
 /// What a sidecore does when there is nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Looks again, for ever: the shortest latency, and a whole CPU.
     Poll,
-    /// Looks again for a while, then sleeps.
+    /// Looks again while what comes next is likely to come before a sleep would pay, else sleeps.
     Adaptive {
-        /// How long it looks, in nanoseconds.
+        /// How long it looks at most, in nanoseconds.
         spin_ns: u64,
     },
     /// Sleeps at once.
@@ -72,7 +75,6 @@ impl<Q: BlockQueue + 'static> SidecoreThread<Q> {
     /// Starts a sidecore, and returns when it runs where it is to run.
     pub fn spawn(settings: ThreadSettings) -> Result<Self, SidecoreError> {
         let (mut sidecore, handle) = Sidecore::new(settings.budgets, settings.orders_max)?;
-        let sleeper = Sleeper::new()?;
         let (started, starting) = mpsc::sync_channel(1);
         let (name, cpu, mode) = (settings.name, settings.cpu, settings.mode);
         let body = move || {
@@ -80,7 +82,12 @@ impl<Q: BlockQueue + 'static> SidecoreThread<Q> {
             let ok = pinned.is_ok();
             let heard = started.send(pinned).is_ok();
             sidecore.mode = mode;
-            if ok && heard { run(sidecore, sleeper) } else { sidecore }
+            if !(ok && heard) {
+                return sidecore;
+            }
+            let sleep_cost_ns = measure_sleep_cost();
+            sidecore.counters().sleep_cost_ns.add(sleep_cost_ns);
+            run(sidecore, Spin::new(sleep_cost_ns))
         };
         let thread = std::thread::Builder::new().name(name.clone()).spawn(body);
         let thread = thread.map_err(|source| SidecoreError::Spawn { name: name.clone(), source })?;
@@ -114,105 +121,90 @@ fn pin(cpu: u32) -> io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
+/// What a sleep and the wake-up after it cost, on this thread, here and now.
+///
+/// Measured by how late a timer wakes us: an interrupt, a processor that leaves its idle state, a thread that is scheduled.
+/// A kick's way is the same but for the interrupt's origin. The median of a few, since any single one may be disturbed, and
+/// not for long, since on a busy machine each may take a time slice.
+fn measure_sleep_cost() -> u64 {
+    const SLEEP: Duration = Duration::from_micros(50);
+    const SAMPLES: usize = 9;
+    const LONG: Duration = Duration::from_millis(5);
+    // The kernel rounds timers of ordinary threads by 50 us, to save wake-ups.
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    let begun = Instant::now();
+    let mut late_ns: Vec<u64> = Vec::with_capacity(SAMPLES);
+    while late_ns.len() < SAMPLES && begun.elapsed() < LONG {
+        let lay_down = Instant::now();
+        std::thread::sleep(SLEEP);
+        late_ns.push(nanoseconds(lay_down.elapsed().saturating_sub(SLEEP)));
+    }
+    late_ns.sort_unstable();
+    let median_ns = late_ns.get(late_ns.len() / 2).copied().unwrap_or(SLEEP_COST_NS_MAX);
+    median_ns.clamp(SLEEP_COST_NS_MIN, SLEEP_COST_NS_MAX)
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Breath after breath, until it is shut down.
-fn run<Q: BlockQueue>(mut sidecore: Sidecore<Q>, mut sleeper: Sleeper) -> Sidecore<Q> {
+fn run<Q: BlockQueue>(mut sidecore: Sidecore<Q>, mut spin: Spin) -> Sidecore<Q> {
     let origin = Instant::now();
-    let clock = || u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let (mut now_ns, mut busy_at_ns) = (clock(), 0);
+    let clock = || nanoseconds(origin.elapsed());
+    let mut now_ns = clock();
+    // When the last sleep ended, until something to do is found.
+    let mut woken_at_ns = None;
+    // Guests are asked for kicks that we can do without while we are awake.
+    let mut asked = false;
     while !sidecore.is_shut_down() {
-        let idle = sidecore.breath(now_ns).is_idle();
-        let spin_ns = match sidecore.mode {
-            Mode::Poll => u64::MAX,
-            Mode::Adaptive { spin_ns } => spin_ns,
-            Mode::Event => 0,
-        };
+        let work = sidecore.breath(now_ns);
         let then_ns = std::mem::replace(&mut now_ns, clock());
-        if !idle {
-            sidecore.counters().busy_ns.add(now_ns.saturating_sub(then_ns));
-            busy_at_ns = now_ns;
-        } else if now_ns.saturating_sub(busy_at_ns) < spin_ns {
-            std::hint::spin_loop();
-        } else {
-            sleeper.doze(&mut sidecore);
-            let awake_ns = clock();
-            sidecore.counters().asleep_ns.add(awake_ns.saturating_sub(now_ns));
-            now_ns = awake_ns;
+        let spent_ns = now_ns.saturating_sub(then_ns);
+        let counters = sidecore.counters();
+        if !work.is_idle() {
+            counters.busy_ns.add(spent_ns);
+            counters.short_naps.add(u64::from(spin.busy(then_ns)));
+            match woken_at_ns.take() {
+                Some(woken_ns) if work.requests > 0 => {
+                    counters.wake_to_submit.record(now_ns.saturating_sub(woken_ns));
+                }
+                Some(_) => {}
+                // The second breath in a row with something to do: it stays awake for a while.
+                None if asked => {
+                    asked = false;
+                    sidecore.disarm();
+                }
+                None => {}
+            }
+            continue;
+        }
+        counters.spun_ns.add(spent_ns);
+        match spin.idle(now_ns, sidecore.mode, || sidecore.awaited()) {
+            Verdict::Spin => {
+                if std::mem::take(&mut asked) {
+                    sidecore.disarm();
+                }
+                std::hint::spin_loop();
+            }
+            Verdict::Sleep => {
+                asked = true;
+                let (lull, woken_ns) = sidecore.doze(clock);
+                let lay_down_ns = std::mem::replace(&mut now_ns, woken_ns);
+                match lull {
+                    Lull::Sleep => {
+                        sidecore.counters().asleep_ns.add(now_ns.saturating_sub(lay_down_ns));
+                        spin.slept();
+                        woken_at_ns = Some(now_ns);
+                    }
+                    Lull::Ready => {}
+                    Lull::Poll => {
+                        spin.kept_awake(now_ns);
+                        std::thread::yield_now();
+                    }
+                }
+            }
         }
     }
     sidecore
-}
-
-/// Sleeps until a descriptor becomes readable.
-#[derive(Debug)]
-struct Sleeper {
-    poll: Poll,
-    events: Events,
-    /// By token.
-    sources: Vec<Source>,
-    /// The state of the sidecore's sources that `poll` knows.
-    known: Option<u64>,
-}
-
-impl Sleeper {
-    fn new() -> Result<Self, SidecoreError> {
-        let poll = Poll::new().map_err(|source| SidecoreError::Descriptor { source })?;
-        Ok(Self { poll, events: Events::with_capacity(64), sources: Vec::new(), known: None })
-    }
-
-    /// Sleeps if nothing is there to be done. Gives back with everything disarmed.
-    fn doze<Q: BlockQueue>(&mut self, sidecore: &mut Sidecore<Q>) {
-        if self.known != Some(sidecore.wake_sources) && self.listen(sidecore).is_err() {
-            // Without a way to be woken there is no sleep.
-            return std::thread::yield_now();
-        }
-        sidecore.mailbox.fall_asleep();
-        match sidecore.arm() {
-            Rest::Ready => {}
-            Rest::Poll => std::thread::yield_now(),
-            Rest::Sleep => {
-                sidecore.counters().naps.add(1);
-                self.sleep(sidecore);
-            }
-        }
-        sidecore.mailbox.wake_up();
-        sidecore.disarm();
-    }
-
-    fn sleep<Q: BlockQueue>(&mut self, sidecore: &mut Sidecore<Q>) {
-        if let Err(error) = self.poll.poll(&mut self.events, None) {
-            // Interrupted by a signal: look around and lie down again.
-            if error.kind() != io::ErrorKind::Interrupted {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            return;
-        }
-        for event in &self.events {
-            if let Some(&source) = self.sources.get(event.token().0) {
-                sidecore.woken_by(source);
-            }
-        }
-    }
-
-    /// Listens to what the sidecore has now, and to nothing that it had.
-    ///
-    /// A kick descriptor is shared with the front-end. Closing our end does not take it out of an epoll set, so a changed
-    /// sidecore gets a new set. Registrations are edge-triggered: a kick need not be read to be heard again, and is not,
-    /// since the front-end could make that block.
-    fn listen<Q: BlockQueue>(&mut self, sidecore: &Sidecore<Q>) -> io::Result<()> {
-        let poll = Poll::new()?;
-        self.sources.clear();
-        let changed = sidecore.wake_sources;
-        for (source, fd) in sidecore.sources() {
-            let token = Token(self.sources.len());
-            match poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE) {
-                Ok(()) => self.sources.push(source),
-                // The same descriptor twice: two rings that share a kick. Either wakes us, and we look at all.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.poll = poll;
-        self.known = Some(changed);
-        Ok(())
-    }
 }
