@@ -10,6 +10,7 @@
 //!                                └─ emulated IOMMU and NVMe controllers          vm, qmp, vfio
 //!   conformance.rs, quiet.rs   verifying load ── socket ── vfiomuxd             check, daemon
 //!   frontend.rs, hostile.rs    hand-written rings ── socket ── vfiomuxd         frontend, daemon
+//!   load.rs                    vfiomux-load ── socket ── vfiomuxd               backend, daemon
 //!   refusals.rs                operator ── vfiomuxctl ── vfiomuxd               daemon
 //!   world.rs                   guests ── sidecore ── driver ── device           world
 //! ```

@@ -12,7 +12,9 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+};
 use vfiomux_spec::virtio::features::{RING_EVENT_IDX, RING_INDIRECT_DESC};
 use vfiomux_spec::virtio::split::{
     DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, Descriptor, USED_ALIGN_BYTES, avail_ring_size_bytes,
@@ -49,6 +51,10 @@ impl Arena {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | pages;
         let file = memfd_create("vfiomux-arena", flags).map_err(failed)?;
         ftruncate(&file, size_bytes).map_err(failed)?;
+        if pages.contains(MemfdFlags::HUGETLB) {
+            // Huge pages that are not there would only show when somebody touches them, by killing whoever it is.
+            fallocate(&file, FallocateFlags::empty(), 0, size_bytes).map_err(failed)?;
+        }
         fcntl_add_seals(&file, SealFlags::SHRINK).map_err(failed)?;
         let region = Arc::new(FileRegion::map(file, 0, size_bytes)?);
         let user_addr = region.host().as_ptr() as u64;

@@ -38,7 +38,7 @@ pub enum FrontendError {
     Lacks(&'static str),
     /// More queues than the disk has.
     #[error(
-        "the disk has {available} queues, {wanted} were asked for; ask for fewer, or give the disk more (vfiomuxctl channel create --queues {wanted})"
+        "{wanted} queues were asked for, the disk has {available}; ask for fewer, or give the disk more (vfiomuxctl channel create --queues {wanted})"
     )]
     Queues {
         /// How many were asked for.

@@ -32,7 +32,7 @@ pub enum LoadError {
     },
     /// No room for a single request.
     #[error(
-        "the region is empty: the disk at {socket} has {disk_bytes} bytes, --offset and --size leave less than one request of it; choose smaller ones"
+        "the region is empty: the disk at {socket} has {disk_bytes} bytes, --offset and --size leave less than one request of it; change them"
     )]
     Region {
         /// Whose.
@@ -54,6 +54,9 @@ pub enum LoadError {
     /// Flushes to a disk that takes none.
     #[error("the disk at {0} takes no flushes; leave --flush-every away")]
     NoFlush(String),
+    /// A socket, which the message names.
+    #[error(transparent)]
+    Connect(FrontendError),
     /// A session.
     #[error("{socket}: {source}")]
     Session {

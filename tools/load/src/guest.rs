@@ -73,8 +73,8 @@ pub(crate) struct Work {
     pub(crate) timed_completions: u64,
     /// How long these batches took.
     pub(crate) timed_ns: u64,
-    /// The same, each batch's time counted once for each of its completions.
-    pub(crate) weighted_ns: u64,
+    /// How much too early the requests that followed them count from, added up.
+    pub(crate) late_ns: u64,
 }
 
 /// One guest.
@@ -302,22 +302,34 @@ impl Guest {
                 None => self.give_back(index, slot),
             }
         }
-        self.publish(index)?;
         self.work.batches += 1;
         self.work.completions += u64::from(found);
         self.until_sample -= 1;
         if self.until_sample == 0 {
-            self.sample(found, clock.now_ns() - now_ns);
+            self.publish_timed(index, found, clock, now_ns)?;
+        } else {
+            self.publish(index)?;
         }
         Ok(found)
     }
 
+    /// Publishes, and measures how long a batch of `found` took that began at `from_ns`.
     #[cold]
-    fn sample(&mut self, found: u16, took_ns: u64) {
+    fn publish_timed(
+        &mut self,
+        index: usize,
+        found: u16,
+        clock: &mut impl Clock,
+        from_ns: u64,
+    ) -> Result<(), LoadError> {
+        // What is submitted counts from the beginning of the batch; a kick, which comes after this, is rightly part of its latency.
+        let late_ns = clock.now_ns() - from_ns;
+        self.publish(index)?;
         self.until_sample = SAMPLE_EVERY;
         self.work.timed_completions += u64::from(found);
-        self.work.timed_ns += took_ns;
-        self.work.weighted_ns += took_ns * u64::from(found);
+        self.work.timed_ns += clock.now_ns() - from_ns;
+        self.work.late_ns += late_ns * u64::from(found);
+        Ok(())
     }
 
     /// What to submit next, if anything.

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
-use vfiomux_frontend::{Loopback, Pages, Session, Shape};
+use vfiomux_frontend::{FrontendError, Loopback, Pages, Session, Shape};
 use vfiomux_spec::virtio::blk::{F_BLK_SIZE, F_FLUSH, F_MQ, F_RO, F_SEG_MAX, SECTOR_SHIFT};
 use vfiomux_spec::virtio::features::{RING_EVENT_IDX, RING_INDIRECT_DESC, VERSION_1};
 
@@ -83,7 +83,10 @@ fn connect(plan: &Plan) -> Result<Vec<Link>, LoadError> {
                 Session::connect_with(Path::new(socket), &shape, pages)
                     .map(|session| Link::Session { socket: socket.clone(), session: Box::new(session) })
             };
-            link.map_err(|source| LoadError::Session { socket: socket.clone(), source })
+            link.map_err(|source| match source {
+                FrontendError::Connect { .. } | FrontendError::NoAnswer { .. } => LoadError::Connect(source),
+                source => LoadError::Session { socket: socket.clone(), source },
+            })
         })
         .collect()
 }
@@ -245,5 +248,67 @@ fn described(plan: &Plan, regions: &[Region]) -> Run {
         arrivals: arguments.rate.map(|_| arguments.arrivals),
         wait: arguments.wait,
         hugepages: arguments.hugepages,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn calibrated(words: &str) -> Report {
+        let words = ["vfiomux-load", "--calibrate"].into_iter().chain(words.split_whitespace());
+        run(&Arguments::try_parse_from(words).unwrap(), Arc::default()).unwrap()
+    }
+
+    #[test]
+    fn a_report_survives_being_written_and_read() {
+        let report = calibrated("--guests 2 --requests 200 --pattern randrw --rate 1M --flush-every 9");
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(serde_json::from_str::<Report>(&text).unwrap() == report);
+        // What is not there is left out, and a later version's additions do not disturb this one.
+        assert!(!text.contains("verify"));
+        let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        value["total"]["later"] = 1.into();
+        assert!(serde_json::from_value::<Report>(value).unwrap() == report);
+    }
+
+    #[test]
+    fn every_request_of_every_guest_is_in_the_report_once() {
+        let report =
+            calibrated("--guests 3 --threads 2 --queues 2 --depth 4 --requests 100 --flush-every 10");
+        let requests: Vec<u64> = report.guests.iter().map(|guest| guest.tally.requests).collect();
+        assert_eq!(requests, [100, 100, 100]);
+        let total = &report.total;
+        assert_eq!(
+            (total.requests, total.reads + total.flushes, total.latency.count),
+            (300, 300, total.reads)
+        );
+        assert_eq!(total.bytes, total.reads * 4096);
+        assert!(report.fairness.is_some() && report.open_loop.is_none());
+    }
+
+    #[test]
+    fn arrivals_that_were_due_were_submitted_or_wait() {
+        let report = calibrated("--rate 200k --duration 50ms --ramp 10ms");
+        let open = report.open_loop.unwrap();
+        assert_eq!(open.due, open.submitted + open.backlog_end);
+        assert_eq!(report.total.requests, open.submitted);
+    }
+
+    #[test]
+    fn a_run_that_somebody_ends_early_still_reports() {
+        let words = ["vfiomux-load", "--calibrate", "--duration", "1h"];
+        let report =
+            run(&Arguments::try_parse_from(words).unwrap(), Arc::new(AtomicBool::new(true))).unwrap();
+        assert!(report.elapsed_ns < 60_000_000_000);
+    }
+
+    #[test]
+    fn a_core_that_there_is_not_is_named() {
+        let words = ["vfiomux-load", "--calibrate", "--cpu", "1023", "--requests", "1"];
+        let refused = run(&Arguments::try_parse_from(words).unwrap(), Arc::default());
+        assert!(matches!(refused, Err(LoadError::Pin { cpu: 1023, .. })), "{refused:?}");
     }
 }

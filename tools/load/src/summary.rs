@@ -25,8 +25,8 @@ pub(crate) fn latency(histogram: &Histogram<u64>) -> Latency {
     Latency {
         count: histogram.len(),
         min_ns: histogram.min(),
-        mean_ns: histogram.mean(),
-        stdev_ns: histogram.stdev(),
+        mean_ns: rounded(histogram.mean()),
+        stdev_ns: rounded(histogram.stdev()),
         p50_ns: at(50.0),
         p90_ns: at(90.0),
         p99_ns: at(99.0),
@@ -83,7 +83,7 @@ pub(crate) fn fairness(iops: &[f64]) -> Option<Fairness> {
     Some(Fairness {
         min_iops: iops.iter().copied().fold(f64::INFINITY, f64::min),
         max_iops: iops.iter().copied().fold(0.0, f64::max),
-        jain: if squares > 0.0 { sum * sum / (iops.len() as f64 * squares) } else { 1.0 },
+        jain: rounded(if squares > 0.0 { sum * sum / (iops.len() as f64 * squares) } else { 1.0 }),
     })
 }
 
@@ -130,14 +130,19 @@ pub(crate) fn client(cost: &Cost, work: &[Work], requests: u64) -> Client {
         cpu_ns_per_request: per(cpu_ns, requests as f64),
         busy_ns_per_request: per(sum(|work| work.timed_ns), timed),
         requests_per_look: per(sum(|work| work.completions), sum(|work| work.batches) as f64),
-        latency_error_ns: per(sum(|work| work.weighted_ns), timed),
+        latency_error_ns: per(sum(|work| work.late_ns), timed),
         preemptions: cost.preemptions,
     }
 }
 
 /// A ratio that is zero when there was nothing.
 fn per(what: u64, of: f64) -> f64 {
-    if of > 0.0 { what as f64 / of } else { 0.0 }
+    if of > 0.0 { rounded(what as f64 / of) } else { 0.0 }
+}
+
+/// As many decimals as anybody reads; such numbers also come back from JSON as what they were.
+fn rounded(number: f64) -> f64 {
+    (number * 1e6).round() / 1e6
 }
 
 #[cfg(test)]
