@@ -12,7 +12,7 @@ use zerocopy::little_endian::{U32, U64};
 use crate::QueueId;
 use crate::link::{Link, Shape};
 use crate::memory::DmaWords;
-use crate::pointer::{DataPointer, Form, ListArea, describe};
+use crate::pointer::{DataPointer, ListArea, describe};
 use crate::rings::SubmissionRing;
 use crate::slots::Slots;
 
@@ -30,7 +30,8 @@ pub struct Lane {
     lists: DmaWords,
     /// Words of one slot's list area: a power of two, at most a page of the controller.
     list_words: usize,
-    form: Form,
+    /// Alignment and granularity of the controller's scatter-gather lists, when it has them: 1 or 4.
+    sgl_align_bytes: Option<u32>,
     /// The submission queue was deleted, or the controller reset: nothing more goes out.
     ended: bool,
     /// Commands were placed that the controller has not been told of.
@@ -53,7 +54,7 @@ pub(crate) struct LaneShape {
     /// Entries of the submission queue; more than `depth`.
     pub(crate) entries: u32,
     pub(crate) list_bytes: usize,
-    pub(crate) form: Form,
+    pub(crate) sgl_align_bytes: Option<u32>,
     pub(crate) generation: u16,
 }
 
@@ -71,7 +72,7 @@ impl Lane {
             lists: DmaWords::allocate(domain, list_words * usize::from(slots.len()))?,
             slots,
             list_words,
-            form: shape.form,
+            sgl_align_bytes: shape.sgl_align_bytes,
             ended: false,
             dirty: false,
             born: 0,
@@ -139,17 +140,34 @@ impl Lane {
             return Err(SubmitError::NoLane);
         }
         let slot = self.slots.peek().filter(|_| self.ring.room() > 0).ok_or(SubmitError::Full)?;
-        let entry = match transfer_of_two_pages(link, self.form, command, data) {
-            Some(entry) => entry,
-            None => {
-                let area = ListArea {
-                    first: usize::from(slot) * self.list_words,
-                    len: self.list_words,
-                    words: &mut self.lists,
-                };
-                write_entry(link, self.form, command, data, area).ok_or(SubmitError::Unsplit)?
-            }
+        match transfer_of_two_pages(link, command, data) {
+            Some(entry) => self.place(slot, tag, entry),
+            None => self.submit_any(link, slot, tag, command, data),
+        }
+    }
+
+    /// Places a command of any kind, with any data.
+    #[inline(never)]
+    fn submit_any(
+        &mut self,
+        link: &Link,
+        slot: u16,
+        tag: Tag,
+        command: &Command,
+        data: &[Segment],
+    ) -> Result<(), SubmitError> {
+        let area = ListArea {
+            first: usize::from(slot) * self.list_words,
+            len: self.list_words,
+            words: &mut self.lists,
         };
+        let entry =
+            write_entry(link, self.sgl_align_bytes, command, data, area).ok_or(SubmitError::Unsplit)?;
+        self.place(slot, tag, entry)
+    }
+
+    #[inline]
+    fn place(&mut self, slot: u16, tag: Tag, entry: SubmissionEntry) -> Result<(), SubmitError> {
         let cid = self.slots.take_peeked(slot, tag).ok_or(SubmitError::Full)?;
         self.ring.push(entry.with_cid(cid));
         Ok(())
@@ -187,21 +205,14 @@ impl Lane {
 /// The submission entry for a read or write of one segment that needs no list: what [`write_entry`] would give, with all
 /// that it looks at in registers.
 #[inline]
-fn transfer_of_two_pages(
-    link: &Link,
-    form: Form,
-    command: &Command,
-    data: &[Segment],
-) -> Option<SubmissionEntry> {
-    let opcode = if command.operation == Operation::Read {
-        NvmOpcode::READ
-    } else if command.operation == Operation::Write {
-        NvmOpcode::WRITE
-    } else {
-        return None;
+fn transfer_of_two_pages(link: &Link, command: &Command, data: &[Segment]) -> Option<SubmissionEntry> {
+    let opcode = match command.operation {
+        Operation::Read => NvmOpcode::READ,
+        Operation::Write => NvmOpcode::WRITE,
+        _ => return None,
     };
     let [segment] = data else { return None };
-    let pointer = DataPointer::of_two_pages(form.page_bytes, segment)?;
+    let pointer = DataPointer::of_two_pages(segment)?;
     transfer(link, opcode, command, &pointer)
 }
 
@@ -226,10 +237,9 @@ fn transfer(
 }
 
 /// The submission entry for a command. `None` when it cannot be said in one.
-#[inline(never)]
 fn write_entry(
     link: &Link,
-    form: Form,
+    sgl_align_bytes: Option<u32>,
     command: &Command,
     data: &[Segment],
     mut area: ListArea<'_>,
@@ -259,7 +269,7 @@ fn write_entry(
                 .then(|| SubmissionEntry::deallocate(nsid, 1).with_prps(area.iova(), 0));
         }
     };
-    let pointer = describe(form, data, &mut area)?;
+    let pointer = describe(sgl_align_bytes, data, &mut area)?;
     transfer(link, opcode, command, &pointer)
 }
 

@@ -9,14 +9,8 @@ use vfiomux_spec::nvme::sgl::SglDescriptor;
 
 use crate::memory::DmaWords;
 
-/// What a controller can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Form {
-    /// The controller's page (`CC.MPS`), bytes.
-    pub(crate) page_bytes: u64,
-    /// Alignment and granularity of its scatter-gather lists, when it has them: 1 or 4.
-    pub(crate) sgl_align_bytes: Option<u32>,
-}
+/// The controller's page (`CC.MPS`), as bring-up sets it.
+const PAGE_BYTES: u64 = crate::namespace::PAGE_BYTES as u64;
 
 /// The list area of one slot: a part of DMA memory that lies in one page of the controller.
 pub(crate) struct ListArea<'a> {
@@ -69,31 +63,35 @@ impl DataPointer {
     /// One segment that two entries can name: all of a small request, mostly. `None` when it takes more, or cannot be said
     /// by pages.
     #[inline]
-    pub(crate) fn of_two_pages(page_bytes: u64, segment: &Segment) -> Option<Self> {
+    pub(crate) fn of_two_pages(segment: &Segment) -> Option<Self> {
         let first = segment.iova().raw();
-        let (lead, bytes) = (first & (page_bytes - 1), u64::from(segment.len()));
-        if first & 3 != 0 || bytes == 0 || lead + bytes > 2 * page_bytes {
+        let (lead, bytes) = (first & (PAGE_BYTES - 1), u64::from(segment.len()));
+        if first & 3 != 0 || bytes == 0 || lead + bytes > 2 * PAGE_BYTES {
             return None;
         }
-        let second = if lead + bytes > page_bytes { (first - lead).wrapping_add(page_bytes) } else { 0 };
+        let second = if lead + bytes > PAGE_BYTES { (first - lead).wrapping_add(PAGE_BYTES) } else { 0 };
         Some(Self { flags: 0, first, second, bytes })
     }
 }
 
 /// Names `data`. `None` when the controller cannot be told, or the list would not fit.
 #[inline]
-pub(crate) fn describe(form: Form, data: &[Segment], area: &mut ListArea<'_>) -> Option<DataPointer> {
-    match pages(form.page_bytes, data, area) {
+pub(crate) fn describe(
+    sgl_align_bytes: Option<u32>,
+    data: &[Segment],
+    area: &mut ListArea<'_>,
+) -> Option<DataPointer> {
+    match pages(data, area) {
         Some(pointer) => Some(pointer),
-        None => scatter_gather(form.sgl_align_bytes?, data, area),
+        None => scatter_gather(sgl_align_bytes?, data, area),
     }
 }
 
 /// Names `data` by pages (NVMe 2.0c 4.1.1): the first entry may begin inside a page, the others begin one. Memory that
 /// goes on where the entry before ended needs no entry of its own until the next page begins.
 #[inline]
-fn pages(page_bytes: u64, data: &[Segment], area: &mut ListArea<'_>) -> Option<DataPointer> {
-    let in_page = page_bytes - 1;
+fn pages(data: &[Segment], area: &mut ListArea<'_>) -> Option<DataPointer> {
+    let in_page = PAGE_BYTES - 1;
     let (head, rest) = data.split_first()?;
     let first = head.iova().raw();
     let mut end = first.wrapping_add(u64::from(head.len()));
@@ -102,7 +100,7 @@ fn pages(page_bytes: u64, data: &[Segment], area: &mut ListArea<'_>) -> Option<D
     }
     let mut bytes = u64::from(head.len());
     let mut entries = Entries { area, second: 0, count: 0 };
-    entries.pages_from((first & !in_page).wrapping_add(page_bytes), end, page_bytes)?;
+    entries.pages_from((first & !in_page).wrapping_add(PAGE_BYTES), end)?;
     for segment in rest {
         if segment.is_empty() {
             continue;
@@ -112,7 +110,7 @@ fn pages(page_bytes: u64, data: &[Segment], area: &mut ListArea<'_>) -> Option<D
             return None;
         }
         end = start.wrapping_add(u64::from(segment.len()));
-        entries.pages_from(start.wrapping_add(in_page) & !in_page, end, page_bytes)?;
+        entries.pages_from(start.wrapping_add(in_page) & !in_page, end)?;
         bytes += u64::from(segment.len());
     }
     Some(DataPointer { flags: 0, first, second: entries.finish(), bytes })
@@ -129,16 +127,16 @@ struct Entries<'a, 'b> {
 impl Entries<'_, '_> {
     /// One entry for each page from `page` to `end`.
     #[inline]
-    fn pages_from(&mut self, page: u64, end: u64, page_bytes: u64) -> Option<()> {
+    fn pages_from(&mut self, page: u64, end: u64) -> Option<()> {
         let Some(bytes) = end.checked_sub(page).filter(|&bytes| bytes > 0) else { return Some(()) };
-        let count = usize::try_from(bytes.div_ceil(page_bytes)).ok()?;
+        let count = usize::try_from(bytes.div_ceil(PAGE_BYTES)).ok()?;
         if self.count + count == 1 {
             self.second = page;
         } else {
             if self.count == 1 {
                 self.area.write(0, [self.second])?;
             }
-            self.area.write_steps(self.count, count, page, page_bytes)?;
+            self.area.write_steps(self.count, count, page, PAGE_BYTES)?;
         }
         self.count += count;
         Some(())

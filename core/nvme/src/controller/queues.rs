@@ -10,8 +10,6 @@ use vfiomux_spec::nvme::{Status, SubmissionEntry};
 
 use super::{Controller, State};
 use crate::lane::LaneShape;
-use crate::namespace::PAGE_BYTES;
-use crate::pointer::Form;
 use crate::rings::CompletionRing;
 use crate::slots::SLOTS_MAX;
 use crate::{Lane, NvmeError, Queue, QueueId};
@@ -122,7 +120,7 @@ impl Controller {
             depth: u16::try_from(entries - 1).map_or(depth, |most| depth.min(most)),
             entries,
             list_bytes: self.allowance.list_bytes,
-            form: Form { page_bytes: u64::from(PAGE_BYTES), sgl_align_bytes: self.allowance.sgl_align_bytes },
+            sgl_align_bytes: self.allowance.sgl_align_bytes,
             generation: table.generation,
         };
         let lane = Lane::new(&self.domain, &self.registers.bar, self.cap.dstrd(), &shape)?;
