@@ -73,14 +73,15 @@ pub trait BlockQueue: Send {
     /// Completions that matched no command in flight and were dropped: late, doubled or made up (I1).
     fn stray_completions(&self) -> u64;
 
-    /// A descriptor that becomes readable when a completion arrives while armed; `None` when the device can only be
-    /// polled, and the sidecore must not sleep with commands in flight.
+    /// A descriptor that is raised when a completion arrives while armed; `None` when the device can only be polled, and the
+    /// sidecore must not sleep with commands in flight. The same for as long as the queue lives.
     fn wake_fd(&self) -> Option<RawFd>;
 
-    /// Asks for [`wake_fd`](Self::wake_fd) to fire at the next completion. Gives whether completions are waiting already:
+    /// Asks for [`wake_fd`](Self::wake_fd) to be raised at the next completion. Gives whether completions are waiting already:
     /// then the caller must not sleep.
     fn arm(&mut self) -> bool;
 
-    /// Clears the descriptor after a wake-up.
+    /// Takes back what was raised, for a caller that waits for the descriptor's level, between a wake-up and arming again.
+    /// One that waits for its edge need not.
     fn disarm(&mut self);
 }
