@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use vfiomux_guest::driver::Arena;
+use vfiomux_spec::virtio::split::DESC_SIZE_BYTES;
 
 /// A run of an arena, reached one word at a time. The other side may write any of it at any time, so that every access is atomic.
 ///
-/// An offset outside the run, or one that is not a multiple of the word's size, is a mistake of this crate's and panics; no
-/// offset is ever made of what the other side wrote.
+/// An offset outside the run is a mistake of this crate's and panics; no offset is ever made of what the other side wrote.
 #[derive(Debug, Clone)]
 pub(crate) struct Lent {
     /// Where the run begins; a multiple of 16.
     base: NonNull<u8>,
+    /// A multiple of 16, the longest piece that is written.
     size_bytes: usize,
     /// Keeps the mapping where it is.
     _arena: Arc<Arena>,
@@ -32,7 +33,7 @@ macro_rules! load {
         #[inline(always)]
         pub(crate) fn $name(&self, offset: usize, ordering: Ordering) -> $plain {
             let at = self.at(offset, size_of::<$plain>());
-            // SAFETY: `at` has checked that the word lies inside the run, aligned; the run is held by `_arena`.
+            // SAFETY: `at` gives a whole, aligned word inside the run, which is held by `_arena`.
             <$plain>::from_le(unsafe { <$atomic>::from_ptr(at.cast().as_ptr()) }.load(ordering))
         }
     };
@@ -50,9 +51,10 @@ macro_rules! store {
 }
 
 impl Lent {
-    /// The `size_bytes` at `guest_addr`, a multiple of 16; `None` when they are not all in the arena.
+    /// The `size_bytes` at `guest_addr`, a multiple of 16, rounded up to whole descriptors; `None` when they are not all in the arena.
     pub(crate) fn new(arena: &Arc<Arena>, guest_addr: u64, size_bytes: u64) -> Option<Self> {
         let offset = guest_addr.checked_sub(arena.guest_addr()).filter(|offset| offset.is_multiple_of(16))?;
+        let size_bytes = size_bytes.checked_next_multiple_of(DESC_SIZE_BYTES)?;
         offset.checked_add(size_bytes).filter(|&end| end <= arena.size_bytes())?;
         let size_bytes = usize::try_from(size_bytes).ok()?;
         // SAFETY: the offset lies in the region, which is one mapping.
@@ -67,6 +69,18 @@ impl Lent {
     store!(store_u16, u16, AtomicU16);
     store!(store_u32, u32, AtomicU32);
     store!(store_u64, u64, AtomicU64);
+
+    /// Writes the two words of a descriptor.
+    #[inline(always)]
+    pub(crate) fn store_descriptor(&self, offset: usize, [low, high]: [u64; 2]) {
+        let at = self.at(offset, DESC_SIZE_BYTES as usize).cast::<u64>();
+        // SAFETY: `at` gives a whole, aligned word inside the run, which is held by `_arena`; the run is of whole descriptors, and
+        // the offset is rounded down to where one begins.
+        unsafe {
+            AtomicU64::from_ptr(at.as_ptr()).store(low.to_le(), Ordering::Relaxed);
+            AtomicU64::from_ptr(at.add(1).as_ptr()).store(high.to_le(), Ordering::Relaxed);
+        }
+    }
 
     /// Asks the processor for the cache line of a byte that will be read soon.
     #[inline(always)]
@@ -83,8 +97,9 @@ impl Lent {
 
     #[inline(always)]
     fn at(&self, offset: usize, word_bytes: usize) -> NonNull<u8> {
-        let inside = offset.checked_add(word_bytes).is_some_and(|end| end <= self.size_bytes);
-        assert!(inside && offset.is_multiple_of(word_bytes), "a word outside its memory");
+        // Rounded down to the word that it lies in; none reaches beyond the end, since the run is a multiple of the longest.
+        let offset = offset & !(word_bytes - 1);
+        assert!(offset < self.size_bytes, "a word outside its memory");
         // SAFETY: inside the run, which is inside one mapping.
         unsafe { self.base.add(offset) }
     }

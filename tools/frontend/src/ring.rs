@@ -116,9 +116,8 @@ impl Ring {
         let head = if self.indirect {
             let table_bytes =
                 chain(&self.control, block + TABLE_OFFSET as usize, 0, &self.layout, slot, operation);
-            let at = desc_offset(slot) as usize;
-            self.desc.store_u64(at, self.layout.table(slot), Relaxed);
-            self.desc.store_u64(at + 8, descriptor(table_bytes, DESC_F_INDIRECT, 0), Relaxed);
+            let table = descriptor(self.layout.table(slot), table_bytes, DESC_F_INDIRECT, 0);
+            self.desc.store_descriptor(desc_offset(slot) as usize, table);
             slot
         } else {
             let first = slot * REQUEST_DESCRIPTORS;
@@ -243,30 +242,31 @@ impl Ring {
 }
 
 /// Writes a request's descriptors, the first of them number `first` of its table. Returns how many bytes they take.
-#[inline]
+#[inline(always)]
 fn chain(table: &Lent, at: usize, first: u16, layout: &Layout, slot: u16, operation: Operation) -> u64 {
-    let mut count = 0;
-    let mut put = |addr, size_bytes: u32, flags| {
-        let next = if flags & DESC_F_NEXT != 0 { first + count + 1 } else { 0 };
-        let at = at + desc_offset(count) as usize;
-        table.store_u64(at, addr, Relaxed);
-        table.store_u64(at + 8, descriptor(size_bytes.into(), flags, next), Relaxed);
-        count += 1;
+    let put = |nth: u16, addr, size_bytes: u32, flags| {
+        let next = if flags & DESC_F_NEXT != 0 { first + nth + 1 } else { 0 };
+        table.store_descriptor(
+            at + desc_offset(nth) as usize,
+            descriptor(addr, size_bytes.into(), flags, next),
+        );
     };
-    put(layout.header(slot), HEADER_BYTES, DESC_F_NEXT);
+    put(0, layout.header(slot), HEADER_BYTES, DESC_F_NEXT);
     let data_bytes = operation.data_bytes();
-    if data_bytes != 0 {
-        let write = if matches!(operation, Operation::Read { .. }) { DESC_F_WRITE } else { 0 };
-        put(layout.data(slot), data_bytes, DESC_F_NEXT | write);
+    if data_bytes == 0 {
+        put(1, layout.status(slot), 1, DESC_F_WRITE);
+        return desc_offset(2);
     }
-    put(layout.status(slot), 1, DESC_F_WRITE);
-    desc_offset(count)
+    let write = if matches!(operation, Operation::Read { .. }) { DESC_F_WRITE } else { 0 };
+    put(1, layout.data(slot), data_bytes, DESC_F_NEXT | write);
+    put(2, layout.status(slot), 1, DESC_F_WRITE);
+    desc_offset(3)
 }
 
-/// The second word of a descriptor: length, flags and next (virtio 1.3 2.7.5).
+/// A descriptor's two words: address; length, flags and next (virtio 1.3 2.7.5).
 #[inline]
-const fn descriptor(size_bytes: u64, flags: u16, next: u16) -> u64 {
-    size_bytes | (flags as u64) << 32 | (next as u64) << 48
+const fn descriptor(addr: u64, size_bytes: u64, flags: u16, next: u16) -> [u64; 2] {
+    [addr, size_bytes | (flags as u64) << 32 | (next as u64) << 48]
 }
 
 const fn status_offset(slot: u16) -> usize {

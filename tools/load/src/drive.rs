@@ -14,7 +14,8 @@ use crate::Wait;
 use crate::clock::{Clock, Monotonic};
 use crate::cost::Cost;
 use crate::error::LoadError;
-use crate::guest::{Guest, Phase};
+use crate::guest::Guest;
+use crate::job::Phase;
 
 /// Empty rounds after which the clock is looked at, in a closed loop.
 const ROUNDS_WITHOUT_CLOCK: u32 = 64;

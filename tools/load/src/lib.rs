@@ -25,6 +25,7 @@ mod cost;
 mod drive;
 mod error;
 mod guest;
+mod job;
 mod link;
 mod oracle;
 mod paint;

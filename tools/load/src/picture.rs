@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_no_picture() {
-        assert_eq!(super::percentiles(&Latency::default(), Paint::plain()), "");
+        assert_eq!(percentiles(&Latency::default(), Paint::plain()), "");
     }
 
     #[test]

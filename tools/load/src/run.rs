@@ -16,6 +16,7 @@ use crate::cost::Cost;
 use crate::drive::{Course, Driven, Driver, Measured};
 use crate::error::LoadError;
 use crate::guest::Guest;
+use crate::job::Job;
 use crate::link::Link;
 use crate::oracle::Oracle;
 use crate::plan::{Disk, Plan};
@@ -128,7 +129,7 @@ fn guests(plan: &Plan, links: Vec<Link>, regions: &[Region]) -> Result<Vec<Guest
                 .arrivals()
                 .map(|(spread, rate)| Due::new(spread, rate, number as f64 / count, mix(seed)));
             let oracle = arguments.verify.then(|| Oracle::new(region, this_run ^ mix(number)));
-            Guest::new(link, region, workload, due, oracle, arguments.depth)
+            Guest::new(link, Job::new(region, workload, due, oracle)?, arguments.depth)
         })
         .collect()
 }
@@ -191,7 +192,7 @@ fn summarise(
     let mut guests = Vec::new();
     let mut work = Vec::new();
     for measured in all {
-        merged.add(&measured.guest.recorder)?;
+        merged.add(measured.guest.recorder())?;
         kicks += measured.kicks;
         calls += measured.calls;
         work.push(measured.guest.work());
@@ -200,7 +201,7 @@ fn summarise(
             features: Vec::new(),
             disk_bytes: 0,
             tally: summary::tally(
-                &measured.guest.recorder,
+                measured.guest.recorder(),
                 plan.block_bytes,
                 elapsed_ns,
                 measured.kicks,

@@ -1,6 +1,6 @@
 //! A guest against a disk in the same process, with a clock that is stepped by hand.
 
-use vfiomux_frontend::{Loopback, Shape};
+use vfiomux_frontend::{Loopback, Operation, Shape};
 use vfiomux_guest::{Chain, Hint, SplitRing};
 use vfiomux_spec::virtio::blk::{RequestHeader, STATUS_IOERR, STATUS_OK};
 use vfiomux_spec::virtio::features::{RING_EVENT_IDX, RING_INDIRECT_DESC};
@@ -8,6 +8,7 @@ use zerocopy::FromBytes;
 
 use super::*;
 use crate::report::Verify;
+use crate::workload::{Region, Workload};
 use crate::{Arrivals, Pattern};
 
 const REGION: Region = Region { offset_bytes: 0, blocks: 16, block_bytes: 4096 };
@@ -63,7 +64,8 @@ impl Bench {
         let ring = SplitRing::new(arena.map(), &loopback.queues()[0].setup(), None).unwrap();
         let workload = Workload::new(pattern, 50, REGION, None, 3);
         let oracle = verify.then(|| Oracle::new(REGION, 1));
-        let guest = Guest::new(Link::Test(loopback), REGION, workload, due, oracle, DEPTH).unwrap();
+        let guest = Guest::new(Link::Test(loopback), Job::new(REGION, workload, due, oracle).unwrap(), DEPTH)
+            .unwrap();
         let content = vec![0; REGION.size_bytes() as usize];
         let disk = Disk { ring, chain: Chain::new(), content, lie, writes: 0 };
         Self { guest, disk, clock: Stepped::default(), arena }
@@ -151,7 +153,7 @@ fn a_closed_loop_keeps_its_depth_in_flight_and_ends_with_its_number() {
         bench.guest.turn(&mut bench.clock).unwrap();
     }
     bench.guest.stop_measuring();
-    assert_eq!((served, bench.guest.recorder.requests()), (10, 10));
+    assert_eq!((served, bench.guest.recorder().requests()), (10, 10));
 }
 
 #[test]
@@ -167,7 +169,7 @@ fn latency_is_counted_from_the_batch_a_request_was_submitted_in() {
     bench.serve(4);
     bench.guest.turn(&mut bench.clock).unwrap();
     bench.guest.stop_measuring();
-    let reads = &bench.guest.recorder.reads;
+    let reads = &bench.guest.recorder().reads;
     assert_eq!([50, 100, 150].map(|ns| reads.count_at(ns)), [1, 1, 3]);
 }
 
@@ -183,7 +185,7 @@ fn what_was_submitted_before_the_measurement_is_not_in_it() {
         bench.guest.turn(&mut bench.clock).unwrap();
     }
     bench.guest.stop_measuring();
-    assert_eq!(bench.guest.recorder.requests(), 2);
+    assert_eq!(bench.guest.recorder().requests(), 2);
 }
 
 /// A million requests a second, from time 0 on.
@@ -206,7 +208,7 @@ fn in_an_open_loop_latency_counts_from_when_a_request_was_due() {
     bench.guest.turn(&mut bench.clock).unwrap();
     assert_eq!(bench.guest.in_flight(), 0, "an answer is no reason to send");
     bench.guest.stop_measuring();
-    let reads = &bench.guest.recorder.reads;
+    let reads = &bench.guest.recorder().reads;
     assert_eq!([1_000, 2_000, 3_000].map(|ns| reads.count_at(ns)), [1, 1, 1]);
 }
 
@@ -230,7 +232,7 @@ fn a_disk_that_stands_still_is_charged_for_all_that_should_have_been_sent_meanwh
         bench.guest.arrive(10_000).unwrap();
     }
     bench.guest.stop_measuring();
-    let reads = &bench.guest.recorder.reads;
+    let reads = &bench.guest.recorder().reads;
     assert_eq!(reads.len(), 11);
     assert_eq!((reads.max() / 1_000, reads.value_at_quantile(0.5) / 1_000), (10, 5));
 }
@@ -274,7 +276,7 @@ fn a_disk_that_reads_elsewhere_is_found_out() {
 fn refusals_are_counted_and_the_data_of_a_refused_read_is_not_judged() {
     let mut bench = Bench::new(Pattern::RandRead, None, true, Lie::Refuses);
     bench.finish(Phase::Drive { left: 20 });
-    assert_eq!(bench.guest.recorder.failed.io_error, 20);
+    assert_eq!(bench.guest.recorder().failed.io_error, 20);
     assert_eq!(bench.guest.oracle().unwrap().verdict().blocks_checked, 0);
 }
 
