@@ -110,6 +110,11 @@ impl BlockQueue for DeviceQueue {
         each!(self, queue => queue.poll(budget, sink))
     }
 
+    #[inline]
+    fn has_ended(&self) -> bool {
+        each!(self, queue => queue.has_ended())
+    }
+
     fn abandon(&mut self, lane: LaneId, sink: &mut impl FnMut(Completion)) {
         each!(self, queue => queue.abandon(lane, sink));
     }
