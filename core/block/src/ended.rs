@@ -72,7 +72,7 @@ impl Ended {
     }
 
     /// Lets `run` end a command, if the lane has room for one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn submit(
         &mut self,
         lane: LaneId,

@@ -56,7 +56,7 @@ impl BlockQueue for NullQueue {
         self.ended.in_flight(lane)
     }
 
-    #[inline]
+    #[inline(always)]
     fn submit(
         &mut self,
         lane: LaneId,

@@ -9,28 +9,72 @@ use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use rustix::mm::{MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use crate::ended::{Ended, LocalLane};
 use crate::{
     Addressing, BlockQueue, Command, Completion, LaneId, Limits, Operation, Segment, Status, SubmitError, Tag,
 };
 
-/// The memory of a disk: zeroes until written, taken from the kernel page by page as it is.
+/// The memory of a disk: zeroes until written, taken from the kernel page by page as it is; in huge pages where the kernel has
+/// some to give, since random blocks of a large disk miss the TLB with small ones.
 ///
 /// Queues of several sidecores may share one. Commands on the same blocks at the same time leave either's data in each
 /// byte, as on a device.
 #[derive(Debug)]
 pub struct RamDisk {
+    _mapping: Mapping,
+    /// Where the disk begins in the mapping.
     base: NonNull<u8>,
     len: usize,
     block_bytes: u32,
+}
+
+/// Address space for a disk, with room to begin at a huge page.
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    /// Room for `bytes` bytes from [`Self::aligned`] on.
+    fn new(bytes: usize) -> io::Result<Self> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let len = bytes.checked_add(HUGE_PAGE_BYTES).ok_or_else(invalid)?;
+        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+        // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing.
+        let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), len, prot, flags) }?;
+        let mapping = Self { start: NonNull::new(mapped.cast()).ok_or_else(invalid)?, len };
+        if bytes >= HUGE_PAGE_BYTES {
+            // Only advice: a kernel without huge pages serves small ones.
+            // SAFETY: the range is the mapping just made.
+            let _ = unsafe { madvise(mapped, len, Advice::LinuxHugepage) };
+        }
+        Ok(mapping)
+    }
+
+    /// The first byte that a huge page can begin at.
+    fn aligned(&self) -> NonNull<u8> {
+        // SAFETY: the mapping is at least a huge page long.
+        unsafe { self.start.add(self.start.addr().get().wrapping_neg() % HUGE_PAGE_BYTES) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new` with this length; commands end inside `submit`, so none is under way.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
 }
 
 // SAFETY: the mapping lives as long as the value and is reached through raw pointers only.
 unsafe impl Send for RamDisk {}
 // SAFETY: as above.
 unsafe impl Sync for RamDisk {}
+
+/// What a disk begins at a multiple of: the huge page of most machines.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// The only namespace.
 const NAMESPACE: u32 = 1;
@@ -44,11 +88,8 @@ impl RamDisk {
         if !block_bytes.is_power_of_two() || block_bytes < 512 {
             return Err(invalid());
         }
-        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
-        // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing.
-        let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), len, prot, flags) }?;
-        let base = NonNull::new(mapped.cast()).ok_or_else(invalid)?;
-        Ok(Arc::new(Self { base, len, block_bytes }))
+        let mapping = Mapping::new(len)?;
+        Ok(Arc::new(Self { base: mapping.aligned(), _mapping: mapping, len, block_bytes }))
     }
 
     /// What the disk takes in a command: anything.
@@ -153,8 +194,8 @@ impl RamDisk {
         // SAFETY: the range lies inside the disk, and the whole pages inside the range. Private anonymous pages read as
         // zeroes after DONTNEED (madvise(2)).
         unsafe {
-            let freed = whole > 0
-                && madvise(start.add(lead).as_ptr().cast(), whole, rustix::mm::Advice::LinuxDontNeed).is_ok();
+            let freed =
+                whole > 0 && madvise(start.add(lead).as_ptr().cast(), whole, Advice::LinuxDontNeed).is_ok();
             if freed {
                 start.write_bytes(0, lead);
                 start.add(lead + whole).write_bytes(0, len - lead - whole);
@@ -162,13 +203,6 @@ impl RamDisk {
                 start.write_bytes(0, len);
             }
         }
-    }
-}
-
-impl Drop for RamDisk {
-    fn drop(&mut self) {
-        // SAFETY: mapped in `new` with this length; commands end inside `submit`, so none is under way.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
     }
 }
 
@@ -207,7 +241,7 @@ impl BlockQueue for RamQueue {
         self.ended.in_flight(lane)
     }
 
-    #[inline]
+    #[inline(always)]
     fn submit(
         &mut self,
         lane: LaneId,

@@ -58,7 +58,7 @@ pub fn next_piece(
 
 /// Whether one command can carry a segment whole, to or from block `lba` on, when it is all the data there is: the common
 /// case, told without cutting.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn fits_whole(limits: &Limits, lba: u64, segment: &Segment) -> bool {
     let start = segment.iova().raw();

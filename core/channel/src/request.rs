@@ -15,7 +15,7 @@ pub(crate) const RANGE_BYTES: usize = size_of::<RangeSegment>();
 
 impl ChannelSettings {
     /// The run of blocks that `sectors` at `sector` are: whole blocks, inside the channel (C2).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn range(&self, sector: u64, sectors: u64) -> Result<Range, Outcome> {
         let mask = self.sectors_per_block() - 1;
         if (sector | sectors) & mask != 0 {
@@ -32,7 +32,7 @@ impl ChannelSettings {
     }
 
     /// The run of blocks of a read or write of `bytes` bytes at `sector`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn data_range(&self, kind: Kind, sector: u64, bytes: u32) -> Result<Range, Outcome> {
         if kind == Kind::Write && self.read_only || bytes & (self.limits.block_bytes - 1) != 0 {
             return Err(Outcome::Failed);

@@ -11,7 +11,7 @@ use crate::{BlockChannel, ChannelSettings, CommandTag};
 
 /// The command that a read or write is when it is one segment, in one extent, within the device's limits: nearly every request
 /// is. `None`: it must be cut.
-#[inline]
+#[inline(always)]
 pub(crate) fn whole_command<'a>(
     settings: &ChannelSettings,
     work: Work,

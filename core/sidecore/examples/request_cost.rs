@@ -1,16 +1,24 @@
-//! What a request costs on its way through a sidecore: ring, channel, null device, used ring.
+//! What a request costs on its way through a sidecore: ring, channel, a device that ends commands at once, used ring.
 //!
-//! Prints nanoseconds a request of 4 KiB, at several depths, reads and writes, with and without indirect descriptors. Only the
-//! breaths are timed, not the driver that plays the guest.
+//! Prints nanoseconds a request of 4 KiB: reads and writes, with and without indirect descriptors, at several depths, on a
+//! device that does nothing and on a disk in memory; then with many channels on the one sidecore, all busy or all but one idle.
+//! Only the breaths are timed, not the drivers that play the guests.
 //!
 //! ```sh
 //! cargo run --release -p vfiomux-sidecore --example request_cost [requests [depth]]
+//! ```
+//!
+//! With a depth only the first table is made, for that depth and the device that does nothing, as is good for counting
+//! instructions:
+//!
+//! ```sh
+//! valgrind --tool=callgrind --toggle-collect='*Sidecore*breath' target/release/examples/request_cost 20000 32
 //! ```
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vfiomux_block::{LocalLane, NullQueue, RamDisk};
+use vfiomux_block::{BlockQueue, Limits, LocalLane, NullQueue, RamDisk, RamQueue};
 use vfiomux_channel::driver::BlkDriver;
 use vfiomux_channel::{BlockChannel, ChannelId, ChannelSettings, Extent, ExtentMap, RingStart};
 use vfiomux_guest::driver::{Arena, Buffer};
@@ -22,55 +30,103 @@ use vfiomux_spec::virtio::features::{RING_EVENT_IDX, RING_INDIRECT_DESC, VERSION
 
 const REQUEST_BYTES: u32 = 4096;
 const RING_SIZE: u16 = 512;
-const DISK_BLOCKS: u64 = 1 << 20;
+/// Of the whole disk; each channel has an equal part.
+const DISK_BLOCKS: u64 = 1 << 19;
+const DEVICE: DeviceSlot = DeviceSlot(0);
 
 type Error = Box<dyn std::error::Error>;
 
+/// What is asked of a sidecore.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    kind: RequestType,
+    features: u64,
+    depth: u16,
+    channels: u16,
+    /// The first so many channels have requests, the others none.
+    busy: u16,
+}
+
 fn main() -> Result<(), Error> {
     let requests = std::env::args().nth(1).map_or(Ok(2_000_000), |text| text.parse())?;
-    let only: Option<u16> = std::env::args().nth(2).map(|text| text.parse()).transpose()?;
+    let depth: Option<u16> = std::env::args().nth(2).map(|text| text.parse()).transpose()?;
     println!(
-        "{:<10} {:<9} {:>6} {:>12} {:>14}",
-        "request", "chain", "depth", "ns/request", "requests/breath"
+        "{:<7} {:<6} {:<9} {:>8} {:>6} {:>6} {:>11}",
+        "device", "", "chain", "channels", "busy", "depth", "ns/request"
     );
-    for (name, kind) in [("read 4K", RequestType::In), ("write 4K", RequestType::Out)] {
-        for (chain, features) in [("direct", 0), ("indirect", RING_INDIRECT_DESC)] {
-            for depth in only.map_or(vec![1, 32, 128], |depth| vec![depth]) {
-                let mut bench = Bench::new(VERSION_1 | RING_EVENT_IDX | features)?;
-                bench.run(kind, depth, requests / 20)?;
-                let (spent, breaths) = bench.run(kind, depth, requests)?;
-                let each_ns = spent.as_nanos() as f64 / f64::from(requests);
-                let batch = f64::from(requests) / f64::from(breaths);
-                println!("{name:<10} {chain:<9} {depth:>6} {each_ns:>12.1} {batch:>14.1}");
+    for kind in [RequestType::In, RequestType::Out] {
+        for features in [0, RING_INDIRECT_DESC] {
+            for depth in depth.map_or(vec![1, 32, 128], |depth| vec![depth]) {
+                let load = Load { kind, features, depth, channels: 1, busy: 1 };
+                null(load, requests)?;
+                if std::env::args().len() < 3 {
+                    ram(load, requests / 4)?;
+                }
+            }
+        }
+    }
+    if depth.is_none() {
+        for (channels, busy) in [(1, 1), (16, 1), (200, 1), (16, 16), (200, 200)] {
+            for depth in [1, 32] {
+                let load =
+                    Load { kind: RequestType::In, features: RING_INDIRECT_DESC, depth, channels, busy };
+                null(load, requests)?;
             }
         }
     }
     Ok(())
 }
 
-/// One guest, one channel, one null device.
-struct Bench {
-    sidecore: Sidecore<NullQueue>,
-    handle: Handle<NullQueue>,
-    arena: Arena,
-    driver: BlkDriver,
+fn null(load: Load, requests: u32) -> Result<(), Error> {
+    let limits = NullQueue::limits(DISK_BLOCKS, 512);
+    Bench::new(NullQueue::new(), limits, load)?.report("null", requests)
 }
 
-impl Bench {
-    fn new(features: u64) -> Result<Self, Error> {
-        let arena = Arena::new(16 << 20, 0x1_0000_0000)?;
-        let driver = BlkDriver::new(&arena, arena.guest_addr(), RING_SIZE, features)?;
-        let budgets = Budgets { requests: 256, completions: 256, ..Budgets::default() };
-        let (sidecore, handle) = Sidecore::new(budgets, 16)?;
-        let mut bench = Self { sidecore, handle, arena, driver };
+fn ram(load: Load, requests: u32) -> Result<(), Error> {
+    let disk = RamDisk::new(DISK_BLOCKS, 512)?;
+    let limits = disk.limits();
+    Bench::new(RamQueue::new(disk), limits, load)?.report("ram", requests)
+}
 
-        let limits = RamDisk::new(DISK_BLOCKS, 512)?.limits();
-        let id = ChannelId { index: 0, incarnation: 1 };
+/// A channel's guest.
+struct Guest {
+    arena: Arena,
+    driver: BlkDriver,
+    submitted: u64,
+}
+
+/// One sidecore, one device, and guests with a channel each.
+struct Bench<Q: BlockQueue> {
+    sidecore: Sidecore<Q>,
+    handle: Handle<Q>,
+    guests: Vec<Guest>,
+    load: Load,
+    now_ns: u64,
+}
+
+impl<Q: BlockQueue<Lane = LocalLane>> Bench<Q> {
+    fn new(queue: Q, limits: Limits, load: Load) -> Result<Self, Error> {
+        let (sidecore, handle) = Sidecore::new(Budgets::default(), 16)?;
+        let mut bench = Self { sidecore, handle, guests: Vec::new(), load, now_ns: 0 };
+        bench.ask(Order::AddDevice { device: DEVICE, queue: Box::new(queue) })?;
+        for index in 0..load.channels {
+            bench.add_guest(index, limits)?;
+        }
+        Ok(bench)
+    }
+
+    fn add_guest(&mut self, index: u16, limits: Limits) -> Result<(), Error> {
+        let arena = Arena::new(4 << 20, 0x1_0000_0000)?;
+        let features = VERSION_1 | RING_EVENT_IDX | self.load.features;
+        let driver = BlkDriver::new(&arena, arena.guest_addr(), RING_SIZE, features)?;
+        let id = ChannelId { index, incarnation: 1 };
+        let blocks = self.blocks();
+        let extent = Extent { lba: u64::from(index) * blocks, blocks };
         let settings = ChannelSettings {
             id,
             namespace: 1,
             limits,
-            extents: ExtentMap::new(&[Extent { lba: 0, blocks: DISK_BLOCKS }], &limits)?,
+            extents: ExtentMap::new(&[extent], &limits)?,
             serial: *b"bench\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
             read_only: false,
             rings: 1,
@@ -78,70 +134,99 @@ impl Bench {
             segments_max: 126,
             bounce_blocks: 1,
         };
-        let device = DeviceSlot(0);
-        bench.ask(Order::AddDevice { device, queue: Box::new(NullQueue::new()) })?;
-        let Answer::LaneAttached { lane } =
-            bench.ask(Order::AttachLane { device, lane: LocalLane { depth: 256 } })?
-        else {
+        let lane = LocalLane { depth: 256 };
+        let Answer::LaneAttached { lane } = self.ask(Order::AttachLane { device: DEVICE, lane })? else {
             return Err("no lane".into());
         };
         let channel = Box::new(BlockChannel::new(settings, None)?);
-        bench.ask(Order::AddChannel { channel, device, lane })?;
+        self.ask(Order::AddChannel { channel, device: DEVICE, lane })?;
         let region = MapRegion {
-            guest_addr: bench.arena.guest_addr(),
-            user_addr: bench.arena.user_addr(),
-            file: bench.arena.region().clone(),
+            guest_addr: arena.guest_addr(),
+            user_addr: arena.user_addr(),
+            file: arena.region().clone(),
             grant: None,
         };
         let map = Arc::new(MemoryMap::new(vec![region])?);
-        let ring = SplitRing::new(&map, &bench.driver.setup(), None)?;
-        bench.ask(Order::SetMemory { channel: id, map })?;
+        let ring = SplitRing::new(&map, &driver.setup(), None)?;
+        self.ask(Order::SetMemory { channel: id, map })?;
         let start = Box::new(RingStart { ring, call: None, kick: None });
-        bench.ask(Order::StartRing { channel: id, index: 0, start })?;
-        Ok(bench)
+        self.ask(Order::StartRing { channel: id, index: 0, start })?;
+        self.guests.push(Guest { arena, driver, submitted: 0 });
+        Ok(())
     }
 
-    fn ask(&mut self, order: Order<NullQueue>) -> Result<Answer<NullQueue>, Error> {
-        self.handle.send(order).map_err(|order| format!("no room for {order:?}"))?;
+    /// Of a channel.
+    fn blocks(&self) -> u64 {
+        (DISK_BLOCKS / u64::from(self.load.channels)) & !7
+    }
+
+    fn ask(&mut self, order: Order<Q>) -> Result<Answer<Q>, Error> {
+        self.handle.send(order).map_err(|_| "the mailbox is full")?;
         self.sidecore.breath(0);
         match self.handle.try_recv() {
             Some(Report::Answer { answer: Answer::Refused { why, .. }, .. }) => Err(why.into()),
             Some(Report::Answer { answer, .. }) => Ok(answer),
-            other => Err(format!("unexpected {other:?}").into()),
+            _ => Err("an order is answered in the breath that takes it".into()),
         }
     }
 
-    /// Keeps `depth` requests under way until `requests` are done. Gives the time spent in breaths, and how many there were.
-    fn run(&mut self, kind: RequestType, depth: u16, requests: u32) -> Result<(Duration, u32), Error> {
-        let Self { sidecore, arena, driver, .. } = self;
-        let (mut spent, mut breaths, mut submitted, mut done) = (Duration::ZERO, 0, 0, 0);
-        let mut now_ns = 0;
+    /// Prints a line of the table, after a warm-up.
+    fn report(mut self, device: &str, requests: u32) -> Result<(), Error> {
+        self.run(requests / 20)?;
+        let each_ns = self.run(requests)?.as_nanos() as f64 / f64::from(requests);
+        let Load { kind, features, depth, channels, busy } = self.load;
+        let kind = if kind == RequestType::In { "read" } else { "write" };
+        let chain = if features & RING_INDIRECT_DESC == 0 { "direct" } else { "indirect" };
+        println!("{device:<7} {kind:<6} {chain:<9} {channels:>8} {busy:>6} {depth:>6} {each_ns:>11.1}");
+        Ok(())
+    }
+
+    /// Keeps every busy channel's requests under way until so many are done in all. Gives the time spent in breaths.
+    fn run(&mut self, requests: u32) -> Result<Duration, Error> {
+        let (mut spent, mut done) = (Duration::ZERO, 0);
+        let blocks = self.blocks();
         while done < requests {
-            while driver.in_flight() < usize::from(depth) && submitted < requests {
-                let token = driver.next_token().ok_or("the ring is full")?;
-                let guest_addr = arena.guest_addr() + (1 << 20) + u64::from(token) * u64::from(REQUEST_BYTES);
-                let writable = kind == RequestType::In;
-                let data = [Buffer { guest_addr, len: REQUEST_BYTES, writable }];
-                let sector = u64::from(submitted) * 8 % (DISK_BLOCKS - 8);
-                driver.submit(arena, kind, sector, &data).ok_or("the ring is full")?;
-                submitted += 1;
+            for guest in self.guests.iter_mut().take(usize::from(self.load.busy)) {
+                guest.submit(self.load, blocks)?;
             }
-            let _ = driver.publish();
-            // Two breaths: one submits, the next completes.
+            self.now_ns += 1000;
             let start = Instant::now();
-            for _ in 0..2 {
-                now_ns += 1000;
-                sidecore.breath(now_ns);
-                breaths += 1;
-            }
+            self.sidecore.breath(self.now_ns);
             spent += start.elapsed();
-            while let Some(returned) = driver.poll(arena)? {
-                if returned.status != 0 {
-                    return Err(format!("status {}", returned.status).into());
-                }
-                done += 1;
+            for guest in self.guests.iter_mut().take(usize::from(self.load.busy)) {
+                done += guest.returned()?;
             }
         }
-        Ok((spent, breaths))
+        Ok(spent)
+    }
+}
+
+impl Guest {
+    /// Fills the ring up to the depth.
+    fn submit(&mut self, load: Load, blocks: u64) -> Result<(), Error> {
+        let Self { arena, driver, submitted } = self;
+        while driver.in_flight() < usize::from(load.depth) {
+            let token = driver.next_token().ok_or("the ring is full")?;
+            let guest_addr = arena.guest_addr() + (1 << 20) + u64::from(token) * u64::from(REQUEST_BYTES);
+            let data = [Buffer { guest_addr, len: REQUEST_BYTES, writable: load.kind == RequestType::In }];
+            // Here and there, as random requests are, but the same each time.
+            let sector = (submitted.wrapping_mul(8 * 7919) % blocks) & !7;
+            driver.submit(arena, load.kind, sector, &data).ok_or("the ring is full")?;
+            *submitted += 1;
+        }
+        let _ = driver.publish();
+        Ok(())
+    }
+
+    /// Takes what has come back.
+    fn returned(&mut self) -> Result<u32, Error> {
+        let mut count = 0;
+        while let Some(returned) = self.driver.poll(&self.arena)? {
+            if returned.status != 0 {
+                return Err(format!("status {}", returned.status).into());
+            }
+            count += 1;
+        }
+        Ok(count)
     }
 }

@@ -70,7 +70,7 @@ pub(crate) struct Router<'a> {
 
 impl Router<'_> {
     /// A command was completed by the device.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn completed(&mut self, completion: Completion) {
         if completion.status == Status::Gone {
             *self.gone = true;
@@ -89,7 +89,7 @@ impl Router<'_> {
     }
 
     /// Brings an ending to whom the tag names, on this device; anybody else is told nothing (I1).
-    #[inline]
+    #[inline(always)]
     fn ended(&mut self, completion: Completion, ending: Ending) {
         let tag = CommandTag::from(completion.tag);
         let known = match tag.owner {

@@ -61,15 +61,25 @@ impl Flushes {
     }
 
     /// Submits a flush on each namespace that waits for one and has none at the device.
+    #[inline]
     pub(crate) fn submit<Q: BlockQueue>(
         &mut self,
         queue: &mut Q,
         seats: &mut [Seat],
         counters: &SidecoreCounters,
     ) {
-        if !self.wanted {
-            return;
+        // Asked twice a breath, and nearly always in vain.
+        if self.wanted {
+            self.submit_wanted(queue, seats, counters);
         }
+    }
+
+    fn submit_wanted<Q: BlockQueue>(
+        &mut self,
+        queue: &mut Q,
+        seats: &mut [Seat],
+        counters: &SidecoreCounters,
+    ) {
         for (index, space) in self.namespaces.iter_mut().enumerate() {
             if space.stamp != 0 || space.waiting.is_empty() {
                 continue;

@@ -61,35 +61,35 @@ impl Chain {
     }
 
     /// What the device may read and has not been taken. No segment is empty.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn readable(&self) -> &[Segment] {
         self.segments.get(self.shape.start..self.shape.middle).unwrap_or_default()
     }
 
     /// What the device may write and has not been taken. No segment is empty.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn writable(&self) -> &[Segment] {
         self.segments.get(self.shape.middle..self.shape.end).unwrap_or_default()
     }
 
     /// Bytes of [`Self::readable`].
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn readable_bytes(&self) -> u32 {
         self.shape.readable_bytes
     }
 
     /// Bytes of [`Self::writable`].
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn writable_bytes(&self) -> u32 {
         self.shape.bytes - self.shape.readable_bytes
     }
 
     /// Takes the first 16 readable bytes off and reads them as two words: a header, however the guest has cut it up.
-    #[inline]
+    #[inline(always)]
     pub fn take_header(&mut self, map: &MemoryMap) -> Result<[u64; 2], RingFault> {
         match self.readable().first() {
             Some(&first) if first.len() == 16 => {
@@ -133,7 +133,7 @@ impl Chain {
     }
 
     /// Takes the last writable byte off: a status, wherever the guest has put it.
-    #[inline]
+    #[inline(always)]
     pub fn take_last_byte(&mut self) -> Result<Segment, RingFault> {
         let Self { segments, shape, .. } = self;
         let writable = segments.get_mut(shape.middle..shape.end).unwrap_or_default();

@@ -132,7 +132,7 @@ impl SplitRing {
     /// Takes the next chain: its memory into `chain`, and the head with which it is returned.
     ///
     /// A ring whose guest broke the rules takes nothing, so that [`Self::next_avail`] still names the chain at fault.
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self, map: &MemoryMap, chain: &mut Chain) -> Result<Option<Head>, RingFault> {
         if !self.resubmit.is_empty() {
             return self.pop_again(map, chain);
@@ -206,7 +206,7 @@ impl SplitRing {
     }
 
     /// Returns a chain of which `len` bytes were written. The guest sees it after [`Self::publish`].
-    #[inline]
+    #[inline(always)]
     pub fn push_used(&mut self, head: Head, len: u32) {
         let Head { index } = head;
         // A head of another ring, or of this one before it was stopped: the guest must not get it from us (I2).

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use vfiomux_spec::virtio::split::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, Descriptor};
 
 use super::chain::{Chain, Filling};
-use super::words::{RingWords, descriptor_at};
+use super::words::{RingWords, words_at};
 use crate::RingFault;
 use crate::memory::{Hint, MemoryMap};
 use crate::seeded::{self, Bug};
@@ -81,14 +81,15 @@ impl Table {
             if u32::from(index) >= self.descriptors {
                 return Err(RingFault::DescriptorIndex);
             }
-            let descriptor = match self.host {
+            let [low, high] = match self.host {
                 // SAFETY: the table lies whole in a segment that the map made, and `index` in the table; aligned by `find`.
-                Some(host) => unsafe { descriptor_at(host.as_ptr().add(2 * usize::from(index))) },
+                Some(host) => unsafe { words_at(host.as_ptr().add(2 * usize::from(index))) },
                 None => {
                     let (map, hint) = filling.parts();
                     self.read_copy(index, map, hint)?
                 }
             };
+            let descriptor = Descriptor::from_words(low, high);
             if descriptor.has(DESC_F_INDIRECT) {
                 return Err(RingFault::BadIndirect);
             }
@@ -103,11 +104,11 @@ impl Table {
     }
 
     #[cold]
-    fn read_copy(&self, index: u16, map: &MemoryMap, hint: &mut Hint) -> Result<Descriptor, RingFault> {
-        let mut bytes = [0; DESC_BYTES as usize];
+    fn read_copy(&self, index: u16, map: &MemoryMap, hint: &mut Hint) -> Result<[u64; 2], RingFault> {
+        let mut words = [[0; 8]; 2];
         // Wraps into an address that is refused below, or that the guest might have named in the first place.
         let at = self.guest_addr.wrapping_add(u64::from(DESC_BYTES) * u64::from(index));
-        map.read(at, &mut bytes, hint).map_err(|_| RingFault::OutsideMemory)?;
-        Ok(zerocopy::transmute!(bytes))
+        map.read(at, words.as_flattened_mut(), hint).map_err(|_| RingFault::OutsideMemory)?;
+        Ok(words.map(u64::from_le_bytes))
     }
 }

@@ -130,8 +130,12 @@ impl RingWords {
     /// Descriptor `index`, its two words read once each; `None` outside the table.
     #[inline(always)]
     pub(crate) fn descriptor(&self, index: u16) -> Option<Descriptor> {
-        // SAFETY: `descriptor_word` points into the table, which is held.
-        (index < self.size).then(|| unsafe { descriptor_at(self.descriptor_word(index).as_ptr()) })
+        if index >= self.size {
+            return None;
+        }
+        // SAFETY: a descriptor below `size` lies in the table, which `resolve` found whole and aligned to 16, and which is held.
+        let [low, high] = unsafe { words_at(at(self.desc, desc_offset(index)).as_ptr()) };
+        Some(Descriptor::from_words(low, high))
     }
 
     /// Fills the used entry that the free-running index names. Relaxed: `set_our_index` releases it.
@@ -182,16 +186,15 @@ unsafe fn at<T>(part: NonNull<u8>, offset: u64) -> NonNull<T> {
     }
 }
 
-/// Reads a descriptor, each of its two words once.
+/// Reads a descriptor as two words, each once.
 ///
 /// # Safety
 ///
-/// `at` must be valid for reads of 16 bytes and aligned to 8.
+/// `at` must be valid for reads of 16 bytes, and aligned to 8.
 #[inline(always)]
-pub(super) unsafe fn descriptor_at(at: *const u64) -> Descriptor {
+pub(super) unsafe fn words_at(at: *const u64) -> [u64; 2] {
     // SAFETY: the caller's promise.
-    let (low, high) = unsafe { (load(at, Relaxed), load(at.add(1), Relaxed)) };
-    Descriptor::from_words(u64::from_le(low), u64::from_le(high))
+    unsafe { [u64::from_le(load(at, Relaxed)), u64::from_le(load(at.add(1), Relaxed))] }
 }
 
 /// The device's side: its index is `used.idx`, the driver's `avail.idx`.
