@@ -184,3 +184,6 @@ impl<Q: BlockQueue> Sidecore<Q> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

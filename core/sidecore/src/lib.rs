@@ -15,8 +15,8 @@
 //!
 //! A breath has no clock, no thread and no lock in it, so that a test can step the whole machine by hand; without orders it
 //! does not allocate either, and its only system calls are the guests' interrupts. [`SidecoreThread`] is the loop around it:
-//! it reads the clock once a breath, and when nothing has happened for a while it arms every ring and device, looks once
-//! more, and sleeps.
+//! it reads the clock once a breath, and when nothing is to be done it looks again for as long as that is likely to cost less
+//! than a sleep (`spin`); then it asks those to wake it that it has not asked yet, looks once more, and sleeps (`doze`, `wake`).
 //!
 //! Control never shares state with a sidecore. It sends [`Order`]s, each of which hands over what it is about and is answered
 //! exactly once, at once or when what it waits for has come: a ring that is stopped comes back after its last request has
@@ -36,6 +36,7 @@ mod error;
 mod flush;
 mod mailbox;
 mod order;
+mod seeded;
 mod service;
 mod sidecore;
 mod signal;

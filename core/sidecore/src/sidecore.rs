@@ -9,6 +9,7 @@ use vfiomux_hw::Guard;
 use crate::answer::Pending;
 use crate::device::{Device, Router, Seat};
 use crate::mailbox::Mailbox;
+use crate::seeded::{self, Bug};
 use crate::service::Services;
 use crate::wake::{Source, WakeSet};
 use crate::{DeviceSlot, Handle, Mode, Report, SidecoreCounters, SidecoreError};
@@ -234,7 +235,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return };
         let turn = Turn { now_ns, looked_ns: self.looked_ns, budget: budgets.requests };
         let served = channel.serve(turn, &mut *device.queue);
-        seat.asked = Asked::Nothing;
+        if !seeded::is(Bug::AskedForEver) {
+            seat.asked = Asked::Nothing;
+        }
         work.requests += served.requests;
         work.more |= served.more;
         seat.again = served.again;

@@ -94,6 +94,12 @@ impl WakeSet {
         self.poll.poll(&mut self.events, None)
     }
 
+    /// Whether a sleep would end at once.
+    #[cfg(test)]
+    pub(crate) fn is_woken(&mut self) -> bool {
+        self.poll.poll(&mut self.events, Some(std::time::Duration::ZERO)).is_ok() && !self.events.is_empty()
+    }
+
     /// What ended the sleep.
     pub(crate) fn woken_by(&self) -> impl Iterator<Item = Source> + '_ {
         self.events.iter().map(|event| event.token().into())

@@ -156,6 +156,38 @@ fn an_adaptive_sidecore_sleeps_when_its_spin_is_over() {
 }
 
 #[test]
+fn a_mode_can_be_changed_while_it_runs() {
+    let mut guest = Guest::new(Mode::Poll, kick());
+    guest.round_trip();
+    assert_eq!(guest.thread.handle().counters().naps.get(), 0);
+    ask(guest.thread.handle(), Order::SetMode { mode: Mode::Event });
+    for _ in 0..5 {
+        wait_until("sleep", || guest.thread.handle().is_asleep());
+        guest.round_trip();
+    }
+    ask(guest.thread.handle(), Order::SetMode { mode: Mode::Poll });
+    let naps = guest.thread.handle().counters().naps.get();
+    guest.round_trip();
+    assert_eq!(guest.thread.handle().counters().naps.get(), naps);
+    guest.end();
+}
+
+#[test]
+fn what_wakes_it_and_how_fast_is_counted() {
+    let mut guest = Guest::new(Mode::Event, kick());
+    // A request that comes while it lies down is found without a sleep, so it may take more than one.
+    wait_until("a sleep that a kick ended", || {
+        wait_until("sleep", || guest.thread.handle().is_asleep());
+        guest.round_trip();
+        guest.thread.handle().counters().woken_by_kicks.get() > 0
+    });
+    let counters = guest.thread.handle().counters();
+    assert!(counters.wake_to_submit.snapshot().count() > 0);
+    assert!(counters.sleep_cost_ns.get() > 0 && counters.asleep_ns.get() > 0);
+    guest.end();
+}
+
+#[test]
 fn a_polling_sidecore_never_sleeps_and_needs_no_kicks() {
     let mut guest = Guest::new(Mode::Poll, kick());
     for _ in 0..20 {
