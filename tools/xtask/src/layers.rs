@@ -44,7 +44,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vfiomux-frontend", &["vfiomux-guest", "vfiomux-spec"]),
     ("vfiomux-plot", &[]),
     ("vfiomux-load", &["vfiomux-frontend", "vfiomux-guest", "vfiomux-plot", "vfiomux-spec"]),
-    ("vfiomux-side-by-side", &["vfiomux-load", "vfiomux-plot", "vfiomux-rpc"]),
+    (
+        "vfiomux-side-by-side",
+        &["vfiomux-daemon", "vfiomux-frontend", "vfiomux-load", "vfiomux-plot", "vfiomux-rpc"],
+    ),
     ("vfiomux-demo", &["vfiomux-daemon", "vfiomux-rpc", "vfiomux-guest", "vfiomux-spec", "vfiomux-frontend"]),
     ("xtask", &[]),
     // The benches hold both ends of each part of the data path.
@@ -55,6 +58,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vfiomux-hw",
             "vfiomux-block",
             "vfiomux-guest",
+            "vfiomux-qos",
             "vfiomux-vhost",
             "vfiomux-nvme",
             "vfiomux-channel",
