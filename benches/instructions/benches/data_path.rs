@@ -5,8 +5,8 @@ use gungraun::prelude::*;
 use gungraun::{Callgrind, EntryPoint};
 use vfiomux_block::NullQueue;
 use vfiomux_instructions::{
-    Breath, Extents, Layout, Load, Messages, QueueWorld, Regions, RingKind, RingWorld, null_breath,
-    nvme_breath, ram_breath,
+    Admission, Breath, Extents, Latencies, Layout, Load, Messages, QueueWorld, Regions, RingKind, RingWorld,
+    Turns, null_breath, nvme_breath, ram_breath,
 };
 use vfiomux_spec::virtio::blk::RequestType::{In, Out};
 
@@ -40,13 +40,36 @@ fn extent(world: Extents) {
     world.look_up();
 }
 
-library_benchmark_group!(name = table, benchmarks = [translate, translate_far, extent]);
+#[library_benchmark]
+#[bench::any(Latencies::default())]
+fn histogram(world: Latencies) {
+    world.record();
+}
+
+library_benchmark_group!(name = table, benchmarks = [translate, translate_far, extent, histogram]);
 
 #[library_benchmark]
 #[bench::get_features(Messages::get_features())]
 fn vhost_user(mut world: Messages) {
     world.run();
 }
+
+#[library_benchmark]
+#[bench::unlimited(Admission::unlimited())]
+#[bench::two_limits(Admission::limited())]
+fn admit(mut world: Admission) {
+    world.run();
+}
+
+#[library_benchmark]
+#[bench::shares_of_1(Turns::new(1, false))]
+#[bench::shares_of_200(Turns::new(200, false))]
+#[bench::reservations_of_200(Turns::new(200, true))]
+fn turn(mut world: Turns) {
+    world.run();
+}
+
+library_benchmark_group!(name = qos, benchmarks = [admit, turn]);
 
 library_benchmark_group!(name = codec, benchmarks = [vhost_user]);
 
@@ -125,5 +148,5 @@ main!(
             .entry_point(EntryPoint::Custom("*vfiomux_instructions::counted*".into()))
             .args(["--cache-sim=no"])
     ),
-    library_benchmark_groups = [ring, table, codec, nvme, breath]
+    library_benchmark_groups = [ring, table, codec, qos, nvme, breath]
 );

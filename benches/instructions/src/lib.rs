@@ -29,6 +29,7 @@ mod message;
 mod queue;
 mod ring;
 mod table;
+mod turn;
 
 pub use breath::{Breath, Load, null_breath, nvme_breath, ram_breath};
 pub use controller::Simulated;
@@ -36,7 +37,8 @@ pub use guest::Guest;
 pub use message::Messages;
 pub use queue::{Layout, QueueWorld};
 pub use ring::{RingKind, RingWorld};
-pub use table::{Extents, Regions};
+pub use table::{Extents, Latencies, Regions};
+pub use turn::{Admission, Turns};
 
 /// How often each bench does its operation: the count over this is instructions an operation.
 pub const OPERATIONS: u32 = 1000;

@@ -1,9 +1,9 @@
-//! Look-ups: a guest's address in its memory, a channel's block on its device.
+//! Look-ups: a guest's address in its memory, a channel's block on its device, a latency's bucket.
 
 use std::hint::black_box;
 
 use vfiomux_block::RamDisk;
-use vfiomux_channel::{Extent, ExtentMap};
+use vfiomux_channel::{Extent, ExtentMap, Histogram};
 use vfiomux_guest::driver::Arena;
 use vfiomux_guest::memory::{Hint, MapRegion, MemoryMap};
 
@@ -86,5 +86,23 @@ impl Extents {
             }
         });
         assert_eq!(found, OPERATIONS);
+    }
+}
+
+/// A channel's latencies.
+#[derive(Debug, Default)]
+pub struct Latencies {
+    histogram: Histogram,
+}
+
+impl Latencies {
+    /// Records durations from nothing to seconds.
+    pub fn record(&self) {
+        counted(&mut || {
+            for number in 0..u64::from(OPERATIONS) {
+                self.histogram.record(black_box(number * number * number));
+            }
+        });
+        assert_eq!(self.histogram.snapshot().count(), u64::from(OPERATIONS));
     }
 }

@@ -61,7 +61,11 @@ const PROPERTIES: &[Property] = &[
     property("V4", "a backlogged channel is served within the sum of the others' budgets", true),
     property("Q1", "bytes and operations admitted in any window ≤ limit × window + burst", true),
     property("Q2", "a backlogged channel gets at least its reservation", true),
-    property("Q3", "a retune has no instant at which the old guarantee is gone and the new not yet there", false),
+    property(
+        "Q3",
+        "a retune has no instant at which the old guarantee is gone and the new not yet there",
+        false,
+    ),
     property("W1", "replaying the journal gives the present state", false),
 ];
 

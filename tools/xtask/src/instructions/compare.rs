@@ -12,9 +12,9 @@ pub(crate) struct Tolerance {
 }
 
 impl Tolerance {
-    /// The same compiler writes the same code for the same source; but a change in one crate may move what is inlined in
-    /// another by an instruction or two.
-    pub(crate) const SAME_COMPILER: Self = Self { percent: 2.0, instructions: 2.0 };
+    /// The same compiler writes the same code for the same source; but a change in one crate may change by a few instructions
+    /// how the code of another is inlined and keeps its registers.
+    pub(crate) const SAME_COMPILER: Self = Self { percent: 3.0, instructions: 3.0 };
 
     /// Another compiler inlines and unrolls otherwise. Wide enough for that, and still narrower than a path done twice.
     pub(crate) const OTHER_COMPILER: Self = Self { percent: 15.0, instructions: 10.0 };
@@ -26,7 +26,7 @@ impl Tolerance {
 
 impl fmt::Display for Tolerance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} %, or {}, whichever is more,", self.percent, self.instructions)
+        write!(f, "{} % (or {}, if that is more)", self.percent, self.instructions)
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_within_the_tolerance_passes() {
-        for (before, now) in [(1200.0, 1200.0), (1200.0, 1223.9), (1200.0, 1180.0), (30.0, 32.0)] {
+        for (before, now) in [(1200.0, 1200.0), (1200.0, 1235.9), (1200.0, 1180.0), (30.0, 33.0)] {
             let comparison = against(before, now, Tolerance::SAME_COMPILER);
             assert!(comparison.violations.is_empty() && comparison.notes.is_empty(), "{comparison:?}");
         }
