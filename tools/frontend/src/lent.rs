@@ -20,7 +20,7 @@ pub(crate) struct Lent {
     /// Where the run begins; a multiple of 16.
     base: NonNull<u8>,
     /// A multiple of 16, the longest piece that is written.
-    size_bytes: usize,
+    size_bytes: u64,
     /// Keeps the mapping where it is.
     _arena: Arc<Arena>,
 }
@@ -31,8 +31,8 @@ unsafe impl Send for Lent {}
 macro_rules! load {
     ($name:ident, $plain:ty, $atomic:ty) => {
         #[inline(always)]
-        pub(crate) fn $name(&self, offset: usize, ordering: Ordering) -> $plain {
-            let at = self.at(offset, size_of::<$plain>());
+        pub(crate) fn $name(&self, offset: u64, ordering: Ordering) -> $plain {
+            let at = self.at(offset, size_of::<$plain>() as u64);
             // SAFETY: `at` gives a whole, aligned word inside the run, which is held by `_arena`.
             <$plain>::from_le(unsafe { <$atomic>::from_ptr(at.cast().as_ptr()) }.load(ordering))
         }
@@ -42,8 +42,8 @@ macro_rules! load {
 macro_rules! store {
     ($name:ident, $plain:ty, $atomic:ty) => {
         #[inline(always)]
-        pub(crate) fn $name(&self, offset: usize, value: $plain, ordering: Ordering) {
-            let at = self.at(offset, size_of::<$plain>());
+        pub(crate) fn $name(&self, offset: u64, value: $plain, ordering: Ordering) {
+            let at = self.at(offset, size_of::<$plain>() as u64);
             // SAFETY: as in `load`.
             unsafe { <$atomic>::from_ptr(at.cast().as_ptr()) }.store(value.to_le(), ordering);
         }
@@ -56,7 +56,6 @@ impl Lent {
         let offset = guest_addr.checked_sub(arena.guest_addr()).filter(|offset| offset.is_multiple_of(16))?;
         let size_bytes = size_bytes.checked_next_multiple_of(DESC_SIZE_BYTES)?;
         offset.checked_add(size_bytes).filter(|&end| end <= arena.size_bytes())?;
-        let size_bytes = usize::try_from(size_bytes).ok()?;
         // SAFETY: the offset lies in the region, which is one mapping.
         let base = unsafe { arena.region().host().add(usize::try_from(offset).ok()?) };
         Some(Self { base, size_bytes, _arena: arena.clone() })
@@ -72,8 +71,8 @@ impl Lent {
 
     /// Writes the two words of a descriptor.
     #[inline(always)]
-    pub(crate) fn store_descriptor(&self, offset: usize, [low, high]: [u64; 2]) {
-        let at = self.at(offset, DESC_SIZE_BYTES as usize).cast::<u64>();
+    pub(crate) fn store_descriptor(&self, offset: u64, [low, high]: [u64; 2]) {
+        let at = self.at(offset, DESC_SIZE_BYTES).cast::<u64>();
         // SAFETY: `at` gives a whole, aligned word inside the run, which is held by `_arena`; the run is of whole descriptors, and
         // the offset is rounded down to where one begins.
         unsafe {
@@ -84,7 +83,7 @@ impl Lent {
 
     /// Asks the processor for the cache line of a byte that will be read soon.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, offset: usize) {
+    pub(crate) fn prefetch(&self, offset: u64) {
         let at = self.at(offset, 1);
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a prefetch of any address has no effect that a program can see.
@@ -96,12 +95,15 @@ impl Lent {
     }
 
     #[inline(always)]
-    fn at(&self, offset: usize, word_bytes: usize) -> NonNull<u8> {
+    fn at(&self, offset: u64, word_bytes: u64) -> NonNull<u8> {
         // Rounded down to the word that it lies in; none reaches beyond the end, since the run is a multiple of the longest.
         let offset = offset & !(word_bytes - 1);
         assert!(offset < self.size_bytes, "a word outside its memory");
+        #[expect(clippy::cast_possible_truncation, reason = "what is mapped has offsets that fit a pointer")]
         // SAFETY: inside the run, which is inside one mapping.
-        unsafe { self.base.add(offset) }
+        unsafe {
+            self.base.add(offset as usize)
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use vfiomux_guest::driver::Arena;
 use vfiomux_spec::virtio::blk::STATUS_OK;
 use vfiomux_spec::virtio::features::RING_INDIRECT_DESC;
 use vfiomux_spec::virtio::split::{
-    IDX_OFFSET, USED_F_NO_NOTIFY, UsedElem, avail_entry_offset, used_entry_offset,
+    FLAGS_OFFSET, IDX_OFFSET, USED_F_NO_NOTIFY, avail_entry_offset, used_entry_offset,
 };
 
 use crate::layout::{self, CONTROL_BYTES, GUEST_BASE, Layout, REQUEST_DESCRIPTORS, STATUS_OFFSET};
@@ -75,8 +75,9 @@ impl NullRing {
         let lent =
             |guest_addr, size_bytes| Lent::new(arena, guest_addr, size_bytes).ok_or(FrontendError::TooLong);
         let used = lent(layout.used(), layout.used_bytes())?;
-        // It is looked at without being kicked.
-        used.store_u16(0, USED_F_NO_NOTIFY, Relaxed);
+        // It is looked at without being kicked. Where event indices were agreed on, its own stays behind, and is passed again only
+        // once the index has gone all the way round.
+        used.store_u16(FLAGS_OFFSET, USED_F_NO_NOTIFY, Relaxed);
         Ok(Self {
             avail: lent(layout.avail(), layout.avail_bytes())?,
             used,
@@ -90,29 +91,27 @@ impl NullRing {
 
     /// Answers all requests that are there. Returns how many.
     #[inline(never)]
-    pub fn answer(&mut self) -> u16 {
+    pub fn answer(&mut self) -> u32 {
         // Acquire: pairs with the driver's release of avail.idx.
-        let index = self.avail.load_u16(IDX_OFFSET as usize, Acquire);
+        let index = self.avail.load_u16(IDX_OFFSET, Acquire);
         let count = index.wrapping_sub(self.next);
         if count == 0 {
             return 0;
         }
         while self.next != index {
-            let head = self.avail.load_u16(avail_entry_offset(self.next, self.entries) as usize, Relaxed);
+            let head = self.avail.load_u16(avail_entry_offset(self.next, self.entries), Relaxed);
             // Whoever drives the queue is in this process, but a head out of range must not reach outside the slots.
-            let slot = usize::from((head / self.stride).min(self.slots - 1));
-            self.control.store_u8(slot * CONTROL_BYTES as usize + STATUS_OFFSET as usize, STATUS_OK, Relaxed);
-            // An entry begins four bytes off a multiple of eight (virtio 1.3 2.7.8), so it is written in two words.
-            let entry = used_entry_offset(self.next, self.entries) as usize;
-            let element = UsedElem::to_word(head, 1);
-            self.used.store_u32(entry, (element & u64::from(u32::MAX)) as u32, Relaxed);
-            self.used.store_u32(entry + 4, (element >> 32) as u32, Relaxed);
+            let slot = u64::from((head / self.stride).min(self.slots - 1));
+            self.control.store_u8(slot * CONTROL_BYTES + STATUS_OFFSET, STATUS_OK, Relaxed);
+            let entry = used_entry_offset(self.next, self.entries);
+            self.used.store_u32(entry, head.into(), Relaxed);
+            self.used.store_u32(entry + 4, 1, Relaxed);
             self.next = self.next.wrapping_add(1);
         }
         // Release: pairs with the driver's acquire of used.idx.
-        self.used.store_u16(IDX_OFFSET as usize, index, Release);
+        self.used.store_u16(IDX_OFFSET, index, Release);
         // As a device that would look whether to call: the driver's fence in `arm` is the partner. It never calls.
         fence(SeqCst);
-        count
+        count.into()
     }
 }

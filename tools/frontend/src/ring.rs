@@ -108,31 +108,26 @@ impl Ring {
     /// would suffer from.
     #[inline]
     pub(crate) fn add(&mut self, slot: u16, operation: Operation) {
-        let block = usize::from(slot) * CONTROL_BYTES as usize;
+        let block = u64::from(slot) * CONTROL_BYTES;
         // The type in the low half, the reserved word in the high one (virtio 1.3 5.2.6).
         self.control.store_u64(block, operation.request_type() as u64, Relaxed);
         self.control.store_u64(block + 8, operation.sector(), Relaxed);
         self.control.store_u8(status_offset(slot), STATUS_UNWRITTEN, Relaxed);
         let head = if self.indirect {
-            let table_bytes =
-                chain(&self.control, block + TABLE_OFFSET as usize, 0, &self.layout, slot, operation);
+            let table_bytes = chain(&self.control, block + TABLE_OFFSET, 0, &self.layout, slot, operation);
             let table = descriptor(self.layout.table(slot), table_bytes, DESC_F_INDIRECT, 0);
-            self.desc.store_descriptor(desc_offset(slot) as usize, table);
+            self.desc.store_descriptor(desc_offset(slot), table);
             slot
         } else {
             let first = slot * REQUEST_DESCRIPTORS;
-            chain(&self.desc, desc_offset(first) as usize, first, &self.layout, slot, operation);
+            chain(&self.desc, desc_offset(first), first, &self.layout, slot, operation);
             first
         };
         if let Some(with_device) = self.with_device.get_mut(usize::from(slot)) {
             *with_device = true;
         }
         self.in_flight += 1;
-        self.avail.store_u16(
-            avail_entry_offset(self.next_avail, self.layout.entries) as usize,
-            head,
-            Relaxed,
-        );
+        self.avail.store_u16(avail_entry_offset(self.next_avail, self.layout.entries), head, Relaxed);
         self.next_avail = self.next_avail.wrapping_add(1);
     }
 
@@ -145,15 +140,15 @@ impl Ring {
         }
         let told = std::mem::replace(&mut self.published, self.next_avail);
         // Release: pairs with the device's acquire of avail.idx; it then sees entries, descriptors, headers and data.
-        self.avail.store_u16(IDX_OFFSET as usize, self.published, Release);
+        self.avail.store_u16(IDX_OFFSET, self.published, Release);
         // Pairs with the device's full fence between asking for a kick and looking at avail.idx once more (virtio 1.3
         // 2.7.13.4.1).
         fence(SeqCst);
         if self.event_idx {
-            let event = self.used.load_u16(avail_event_offset(self.layout.entries) as usize, Relaxed);
+            let event = self.used.load_u16(avail_event_offset(self.layout.entries), Relaxed);
             need_event(event, self.published, told)
         } else {
-            self.used.load_u16(FLAGS_OFFSET as usize, Relaxed) & USED_F_NO_NOTIFY == 0
+            self.used.load_u16(FLAGS_OFFSET, Relaxed) & USED_F_NO_NOTIFY == 0
         }
     }
 
@@ -161,7 +156,7 @@ impl Ring {
     #[inline]
     pub(crate) fn returned(&mut self) -> Result<u16, DeviceFault> {
         // Acquire: pairs with the device's release of used.idx; we then see its entries, the status bytes and the data.
-        self.seen_used = self.used.load_u16(IDX_OFFSET as usize, Acquire);
+        self.seen_used = self.used.load_u16(IDX_OFFSET, Acquire);
         let returned = self.seen_used.wrapping_sub(self.next_used);
         // Also the bound on how far `take` goes, so that a device cannot lead it in circles.
         if usize::from(returned) > self.in_flight {
@@ -198,7 +193,7 @@ impl Ring {
         self.set_wish(self.next_used, 0);
         // Pairs with the device's full fence between advancing used.idx and reading what was just stored (virtio 1.3 2.7.14).
         fence(SeqCst);
-        self.used.load_u16(IDX_OFFSET as usize, Acquire) != self.next_used
+        self.used.load_u16(IDX_OFFSET, Acquire) != self.next_used
     }
 
     /// Asks the device not to call. Only a hint: a call that is under way still comes.
@@ -209,16 +204,16 @@ impl Ring {
 
     fn set_wish(&self, event: u16, flags: u16) {
         if self.event_idx {
-            self.avail.store_u16(used_event_offset(self.layout.entries) as usize, event, Relaxed);
+            self.avail.store_u16(used_event_offset(self.layout.entries), event, Relaxed);
         } else {
-            self.avail.store_u16(FLAGS_OFFSET as usize, flags, Relaxed);
+            self.avail.store_u16(FLAGS_OFFSET, flags, Relaxed);
         }
     }
 
     /// The id in the used entry that the free-running index names; whatever the device wrote there.
     #[inline]
     fn used_id(&self, index: u16) -> u32 {
-        self.used.load_u32(used_entry_offset(index, self.layout.entries) as usize, Relaxed)
+        self.used.load_u32(used_entry_offset(index, self.layout.entries), Relaxed)
     }
 
     /// The slot whose chain begins at this descriptor; `None` where no chain begins.
@@ -243,13 +238,10 @@ impl Ring {
 
 /// Writes a request's descriptors, the first of them number `first` of its table. Returns how many bytes they take.
 #[inline(always)]
-fn chain(table: &Lent, at: usize, first: u16, layout: &Layout, slot: u16, operation: Operation) -> u64 {
+fn chain(table: &Lent, at: u64, first: u16, layout: &Layout, slot: u16, operation: Operation) -> u64 {
     let put = |nth: u16, addr, size_bytes: u32, flags| {
         let next = if flags & DESC_F_NEXT != 0 { first + nth + 1 } else { 0 };
-        table.store_descriptor(
-            at + desc_offset(nth) as usize,
-            descriptor(addr, size_bytes.into(), flags, next),
-        );
+        table.store_descriptor(at + desc_offset(nth), descriptor(addr, size_bytes.into(), flags, next));
     };
     put(0, layout.header(slot), HEADER_BYTES, DESC_F_NEXT);
     let data_bytes = operation.data_bytes();
@@ -269,6 +261,6 @@ const fn descriptor(addr: u64, size_bytes: u64, flags: u16, next: u16) -> [u64; 
     [addr, size_bytes | (flags as u64) << 32 | (next as u64) << 48]
 }
 
-const fn status_offset(slot: u16) -> usize {
-    slot as usize * CONTROL_BYTES as usize + STATUS_OFFSET as usize
+const fn status_offset(slot: u16) -> u64 {
+    slot as u64 * CONTROL_BYTES + STATUS_OFFSET
 }

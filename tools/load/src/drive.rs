@@ -61,6 +61,14 @@ pub(crate) struct Measured {
     pub(crate) calls: u64,
 }
 
+/// What was counted while the measurement went on.
+struct Counts {
+    elapsed_ns: u64,
+    /// Kicks and calls of each guest.
+    signals: Vec<[u64; 2]>,
+    cost: Cost,
+}
+
 /// Drives guests to the end of the course.
 pub(crate) struct Driver {
     guests: Vec<Guest>,
@@ -96,18 +104,18 @@ impl Driver {
             let end_ns = self.after(self.course.ramp);
             self.until(end_ns)?;
         }
-        let (elapsed_ns, counts, cost) = self.measure()?;
+        let Counts { elapsed_ns, signals, cost } = self.measure()?;
         if self.course.sweep {
             self.begin(Phase::Sweep { next: 0 })?;
             self.until(u64::MAX)?;
         }
-        let guests = self.guests.into_iter().zip(counts);
-        let guests = guests.map(|(guest, (kicks, calls))| Measured { guest, kicks, calls }).collect();
+        let guests = self.guests.into_iter().zip(signals);
+        let guests = guests.map(|(guest, [kicks, calls])| Measured { guest, kicks, calls }).collect();
         Ok(Driven { guests, elapsed_ns, cost })
     }
 
     /// The part that counts, to its last answer.
-    fn measure(&mut self) -> Result<(u64, Vec<(u64, u64)>, Cost), LoadError> {
+    fn measure(&mut self) -> Result<Counts, LoadError> {
         let left = self.course.requests.unwrap_or(u64::MAX);
         let start_ns = self.clock.now_ns();
         if self.course.ramp.is_zero() {
@@ -126,17 +134,16 @@ impl Driver {
         self.guests.iter_mut().for_each(Guest::rest);
         self.until(u64::MAX)?;
         let cost = Cost::now()?.since(&before);
-        let mut counts = Vec::new();
+        let mut signals = Vec::new();
         let mut last_ns = start_ns + 1;
         for guest in &mut self.guests {
             guest.stop_measuring();
             last_ns = last_ns.max(guest.last_ns());
-            counts.push((guest.kicks(), guest.take_calls()?));
+            signals.push([guest.kicks(), guest.take_calls()?]);
         }
         // To the last answer, or to the end of time where an open loop had nothing to send any more.
-        let elapsed_ns =
-            if end_ns == u64::MAX { last_ns } else { last_ns.max(end_ns.min(self.clock.now_ns())) };
-        Ok((elapsed_ns - start_ns, counts, cost))
+        let over_ns = if end_ns == u64::MAX { last_ns } else { last_ns.max(end_ns.min(self.clock.now_ns())) };
+        Ok(Counts { elapsed_ns: over_ns - start_ns, signals, cost })
     }
 
     fn after(&mut self, duration: Duration) -> u64 {
@@ -210,8 +217,8 @@ impl Driver {
     fn sleep(&mut self, now_ns: u64, end_ns: u64) -> Result<(), LoadError> {
         let due_ns = self.guests.iter().filter_map(Guest::next_due_ns).min().unwrap_or(u64::MAX);
         let until_ns = due_ns.min(end_ns).saturating_sub(now_ns).min(SLEEP_MAX_NS);
-        // All of them, not only up to the first that has something.
-        let busy = self.guests.iter_mut().fold(false, |busy, guest| guest.link.arm() || busy);
+        // Whoever has something already keeps the others from being armed, but then nobody sleeps.
+        let busy = self.guests.iter_mut().any(|guest| guest.link.arm());
         if !busy && until_ns > 0 {
             self.look_at_sockets(Duration::from_nanos(until_ns), now_ns)?;
         }

@@ -63,7 +63,8 @@ impl Link {
     #[inline]
     pub(crate) fn answer(&mut self) -> bool {
         match self {
-            Self::Null { rings, .. } => rings.iter_mut().fold(false, |any, ring| ring.answer() != 0 || any),
+            // Each of them, whatever the ones before it had.
+            Self::Null { rings, .. } => rings.iter_mut().map(NullRing::answer).sum::<u32>() != 0,
             _ => false,
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vfiomux_load::report::{Report, Verify};
 use vfiomux_load::{Arguments, LoadError, Paint};
 
@@ -32,6 +33,7 @@ fn measure(arguments: &Arguments) -> Result<Report, LoadError> {
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
             .map_err(|source| LoadError::System { step: "listen for signals", source })?;
     }
+    allow_many_files();
     let report = vfiomux_load::run(arguments, stop)?;
     if let Some(path) = &arguments.svg {
         vfiomux_load::write_svg(&report, path)?;
@@ -47,6 +49,13 @@ fn measure(arguments: &Arguments) -> Result<Report, LoadError> {
     // Whoever reads may have gone (`| head`); what was found counts all the same.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(report)
+}
+
+/// Each guest takes some descriptors, and the usual soft limit of 1024 is below what some hundred of them need. Where it cannot be
+/// raised, whatever runs into it says so.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn is_right(report: &Report) -> bool {

@@ -1,5 +1,5 @@
-//! Every command of `vfiomuxd` and `vfiomuxctl`, every device and every configuration that the README and the guides quote
-//! is one that these programs take, so that what is written there cannot rot.
+//! Every command of `vfiomuxd`, `vfiomuxctl` and `vfiomux-load`, every device and every configuration that the README and the
+//! guides quote is one that these programs take, so that what is written there cannot rot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,6 +89,15 @@ fn every_quoted_command_of_vfiomuxd_is_one_and_its_devices_are_devices() {
             let spec = device.parse::<DeviceSpec>();
             assert!(spec.is_ok(), "{}: {device}: {}", page.display(), spec.unwrap_err());
         }
+    }
+}
+
+#[test]
+fn every_quoted_command_of_vfiomux_load_is_one() {
+    for (page, words) in commands("vfiomux-load") {
+        let all = ["vfiomux-load".to_owned()].into_iter().chain(words);
+        let understood = vfiomux_load::Arguments::try_parse_from(all);
+        assert!(understood.is_ok(), "{}: {}", page.display(), understood.unwrap_err());
     }
 }
 
