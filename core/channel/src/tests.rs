@@ -243,6 +243,39 @@ fn a_completion_that_comes_twice_is_dropped_and_a_stamp_used_twice_is_caught() {
     assert!(caught(|| seeded::with(Bug::StampReused, repeated_completions_reach_nobody)));
 }
 
+/// Gives the channel to another sidecore as soon as it can be moved, and waits for what was in flight.
+fn a_channel_that_goes_leaves_nothing_behind() {
+    let mut stand = Stand::new(|_| {});
+    stand.queue.stuck = true;
+    let data = [stand.buffer(0, 0, 4096, true)];
+    stand.request(RequestType::In, 0, &data);
+    stand.step();
+    stand.channel.hold();
+    let waited = (0..20).find(|&steps| {
+        stand.queue.stuck = steps < 5;
+        stand.step();
+        stand.channel.is_movable()
+    });
+    assert!(waited.is_some(), "it can never be moved");
+    // The other sidecore has a queue of its own; what the old one still has reaches nobody any more.
+    stand.queue = FaultyQueue::new(RamQueue::new(stand.disk.clone()), FaultPlan::default());
+    let lane = stand.queue.attach(LocalLane { depth: 16 });
+    stand.channel.rename(ChannelId { index: 3, incarnation: 2 });
+    stand.channel.join(lane, 0);
+    stand.channel.release();
+    let data = [stand.buffer(1, 0, 512, true)];
+    stand.request(RequestType::In, 1, &data);
+    (0..5).for_each(|_| stand.step());
+    assert_eq!(stand.returned().len(), 2, "a request was lost on the way");
+}
+
+/// I1, I2: a channel goes to another sidecore only when all its commands have ended. One that goes earlier is caught.
+#[test]
+fn a_channel_is_moved_drained_and_one_moved_undrained_is_caught() {
+    a_channel_that_goes_leaves_nothing_behind();
+    assert!(caught(|| seeded::with(Bug::MovedUndrained, a_channel_that_goes_leaves_nothing_behind)));
+}
+
 /// I2: a request of many pieces comes back once, after the last of them, with the worst that befell any.
 #[test]
 fn a_split_request_comes_back_once_with_its_worst_piece() {

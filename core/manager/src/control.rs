@@ -132,7 +132,7 @@ impl Default for Deadlines {
             drain: Duration::from_secs(5),
             step: Duration::from_secs(3),
             service: Duration::from_secs(60),
-            shift: Duration::from_millis(250),
+            shift: Duration::from_millis(500),
         }
     }
 }

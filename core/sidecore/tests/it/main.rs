@@ -5,6 +5,7 @@ mod data;
 mod fairness;
 mod flush;
 mod hostile;
+mod moves;
 mod orders;
 mod thread;
 mod turns;

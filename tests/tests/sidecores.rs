@@ -1,0 +1,156 @@
+//! Channels that go from one sidecore to another while verified I/O runs on them, moved by hand and by load.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use vfiomux_tests::check::{self, Options, Outcome};
+use vfiomux_tests::daemon::Vfiomuxd;
+
+/// Times that each channel goes there and back.
+const ROUNDS: u32 = 100;
+/// The longest that anything here may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A daemon with two sidecores on a simulated controller and a RAM disk, each with a channel.
+fn daemon(directory: &Path, balance: &str) -> Vfiomuxd {
+    let config = format!("[sidecores]\ncpus = [0, 1]\n\n[sidecores.balance]\n{balance}\n");
+    let devices = ["sim:nvme,size=256M", "ram:size=256M"];
+    let daemon = Vfiomuxd::start_with_config(directory, &devices, &config);
+    daemon.create_channel("flash", "sim0", "acme", 64, 2);
+    daemon.create_channel("memory", "ram0", "acme", 64, 2);
+    daemon
+}
+
+/// Verified I/O on a channel, session after session, until it is told to stop. Gives what was done in all.
+fn load<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    daemon: &Vfiomuxd,
+    name: &str,
+    stop: &'scope AtomicBool,
+) -> std::thread::ScopedJoinHandle<'scope, Outcome> {
+    let socket = daemon.endpoint(name);
+    scope.spawn(move || {
+        let mut total = Outcome::default();
+        for seed in 1.. {
+            let options = Options {
+                rings: 2,
+                operations: 1_000,
+                max_bytes: 64 << 10,
+                span_bytes: 4 << 20,
+                seed,
+                ..Options::new(&socket)
+            };
+            let done = check::run(&options).unwrap_or_else(|error| panic!("{error}"));
+            total.writes += done.writes;
+            total.flushes += done.flushes;
+            total.discards += done.discards;
+            total.write_zeroes += done.write_zeroes;
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        total
+    })
+}
+
+/// Has the loads end, also when the test fails.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Moves a channel. While its session ends, or its commands do not end in time, it stays where it is, and the daemon is asked
+/// again.
+#[track_caller]
+fn move_to(daemon: &Vfiomuxd, name: &str, sidecore: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let output = daemon.try_ctl(&["channel", "move", name, "--sidecore", sidecore]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return assert!(said.contains(&format!("is served by sidecore {sidecore}")), "{said}");
+        }
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(complaint.contains("stays where it is"), "{complaint}\n{}", daemon.log());
+        assert!(Instant::now() < deadline, "{complaint}");
+    }
+}
+
+fn sidecore_of(channel: &Value) -> u64 {
+    channel["sidecore"].as_u64().expect("it is served")
+}
+
+/// What the daemon has counted is what the front-end has seen, and nothing went wrong.
+#[track_caller]
+fn assert_counted(channel: &Value, seen: &Outcome) {
+    let counters = &channel["counters"];
+    let counted = ["write_ops", "flush_ops", "discard_ops", "write_zeroes_ops", "stale_completions"]
+        .map(|name| counters[name].as_u64().expect("a count"));
+    assert_eq!(counted, [seen.writes, seen.flushes, seen.discards, seen.write_zeroes, 0], "{channel:#}");
+}
+
+/// I1, I2, D2: hundreds of moves of channels at work, and every block is right, no request failed, and the counters add up.
+#[test]
+fn channels_are_moved_by_hand_while_their_guests_work() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon = daemon(directory.path(), "enabled = false");
+    let stop = AtomicBool::new(false);
+    let names = ["flash", "memory"];
+    let seen = std::thread::scope(|scope| {
+        let loads = names.map(|name| load(scope, &daemon, name, &stop));
+        let stopping = Stopping(&stop);
+        for _ in 0..ROUNDS {
+            for name in names {
+                move_to(&daemon, name, "1");
+                move_to(&daemon, name, "0");
+            }
+        }
+        drop(stopping);
+        loads.map(|load| load.join().expect("the load was verified"))
+    });
+    for (name, seen) in names.iter().zip(&seen) {
+        let channel = daemon.ctl_json(&["channel", "show", name]);
+        assert_counted(&channel, seen);
+        assert!(daemon.ctl(&["channel", "path", name]).contains("sidecore 0"));
+    }
+    let shown = daemon.ctl(&["sidecore", "show", "0"]);
+    assert!(shown.contains("flash") && shown.contains("memory"), "{shown}");
+    daemon.terminate();
+}
+
+/// Channels with a light load come together on one sidecore by themselves, and the daemon says why.
+#[test]
+fn channels_are_gathered_while_their_guests_work() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    // However little this machine gives the sidecores, their load is under such a low water.
+    let balance = "high_water_percent = 100\nlow_water_percent = 90\ninterval_ms = 100";
+    let daemon = daemon(directory.path(), balance);
+    let at = |name: &str| sidecore_of(&daemon.ctl_json(&["channel", "show", name]));
+    let deadline = Instant::now() + PATIENCE;
+    while at("flash") != at("memory") {
+        assert!(Instant::now() < deadline, "not gathered: {}", daemon.ctl(&["sidecore", "list"]));
+        for name in ["flash", "memory"] {
+            // A few requests now and then: enough to be seen, too few to fill a sidecore.
+            let few = Options {
+                operations: 20,
+                depth: 1,
+                max_bytes: 4096,
+                span_bytes: 1 << 20,
+                sweep: false,
+                ..Options::new(daemon.endpoint(name))
+            };
+            check::run(&few).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+    let events = daemon.ctl_json(&["events"]);
+    let moved = |event: &&Value| event["kind"] == "moved";
+    let told = events["events"].as_array().and_then(|all| all.iter().find(moved)).expect("an event");
+    assert!(told["reason"].as_str().is_some_and(|reason| reason.contains("can sleep")), "{told}");
+    daemon.terminate();
+}
