@@ -260,3 +260,6 @@ fn start(frontend: &mut Frontend, index: usize, queue: &Queue) -> Result<(), Fro
     frontend.set_vring_kick(index, queue.kick_event()).map_err(step("giving a queue its kick"))?;
     frontend.set_vring_enable(index, true).map_err(step("enabling a queue"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use clap::Parser as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vfiomux_load::report::{Report, Verify};
-use vfiomux_load::{Arguments, LoadError, Paint};
+use vfiomux_load::{Arguments, LoadError, Paint, Progress};
 
 /// Exit code: it was done, and something was wrong with what came back.
 const WRONG: u8 = 3;
@@ -34,7 +34,15 @@ fn measure(arguments: &Arguments) -> Result<Report, LoadError> {
             .map_err(|source| LoadError::System { step: "listen for signals", source })?;
     }
     allow_many_files();
-    let report = vfiomux_load::run(arguments, stop)?;
+    let progress = (!arguments.quiet).then(|| {
+        Progress::begin(
+            if arguments.calibrate { "null ring" } else { "driving" },
+            vfiomux_load::expected(arguments),
+        )
+    });
+    let report = vfiomux_load::run(arguments, stop);
+    drop(progress);
+    let report = report?;
     if let Some(path) = &arguments.svg {
         vfiomux_load::write_svg(&report, path)?;
     }

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 use vfiomux_frontend::{FrontendError, Loopback, Pages, Session, Shape};
@@ -68,6 +68,13 @@ pub fn run(arguments: &Arguments, stop: Arc<AtomicBool>) -> Result<Report, LoadE
         guest.link.stop().map_err(|source| LoadError::Session { socket, source })?;
     }
     Ok(report)
+}
+
+/// How long a run of these arguments takes; `None` when that depends on the back-end, or they cannot be run.
+#[must_use]
+pub fn expected(arguments: &Arguments) -> Option<Duration> {
+    let plan = Plan::new(arguments).ok()?;
+    Some(plan.ramp + plan.duration?)
 }
 
 fn connect(plan: &Plan) -> Result<Vec<Link>, LoadError> {
@@ -226,7 +233,7 @@ fn summarise(
 
 fn described(plan: &Plan, regions: &[Region]) -> Run {
     let arguments = &plan.arguments;
-    let ns = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Run {
         sockets: arguments.sockets.clone(),
         calibration: arguments.calibrate,

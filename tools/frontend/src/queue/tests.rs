@@ -135,3 +135,28 @@ fn only_a_device_that_sleeps_is_kicked() {
     submit(&mut bench);
     assert_eq!(bench.queue.kicks(), 1);
 }
+
+/// I2, as the front-end sees it.
+#[test]
+fn a_device_that_returns_what_it_does_not_have_is_found_out() {
+    for features in [0, RING_INDIRECT_DESC] {
+        let faults = |heads: &[u16]| {
+            let mut bench = Bench::new(features);
+            let slot = bench.queue.take().unwrap();
+            bench.queue.submit(slot, Operation::Flush).unwrap();
+            bench.queue.publish().unwrap();
+            bench.device.pop(bench.queue.arena.map(), &mut bench.chain).unwrap();
+            let used = bench.queue.layout.used();
+            for (at, head) in (0..).zip(heads) {
+                bench.queue.arena.write(used + 4 + 8 * at, &u32::from(*head).to_le_bytes()).unwrap();
+            }
+            bench.queue.arena.write(used + 2, &(heads.len() as u16).to_le_bytes()).unwrap();
+            bench.queue.poll().is_err()
+        };
+        assert!(!faults(&[0]), "the right one");
+        assert!(faults(&[0, 0]), "more than it has");
+        assert!(faults(&[3]), "another slot's");
+        assert!(faults(&[1]), "not with it, or no chain's head");
+        assert!(faults(&[u16::MAX]), "out of range");
+    }
+}
