@@ -31,6 +31,8 @@ pub(super) fn start(shape: &Shape<'_>, program: &Path) -> Result<Server, StartEr
         .arg(shape.directory)
         .arg("-r")
         .arg(&control)
+        // Others are on the same core, stopped while this one is measured.
+        .arg("--disable-cpumask-locks")
         // The files behind huge pages go at once: a server that is killed leaves none.
         .arg(if huge { "--huge-unlink" } else { "--no-huge" });
     let mut process = Process::spawn(command, shape)?;
