@@ -66,7 +66,7 @@ impl Control {
         let what = match (level, seat.own_lane) {
             (1, _) => "aborting its commands",
             (2, true) => "deleting its submission queue",
-            (2, false) | (3, true) => "halting the controller",
+            (2, false) | (3, _) => "halting the controller",
             _ => return,
         };
         let mut fault = event(EventKind::Fault, ObjectKind::Channel, self.name_of(id));
@@ -92,6 +92,11 @@ impl Control {
     /// Deletes a channel's own submission queue, which ends its commands, and gives it another. The channel is then idle if
     /// somebody waits for that, and goes on with what was cut short if it is to go on.
     fn replace_lane(&mut self, id: &str, seat: &Seat) {
+        // Whoever takes the channel elsewhere from now on leaves its lane to us: it is not to be deleted twice, since its number
+        // may be another's by then.
+        if let Some(there) = self.seat_with_lane(id, seat) {
+            there.own_lane = false;
+        }
         let Some(device) = self.channels.get(id).and_then(|channel| self.devices.get(&channel.device)) else {
             return;
         };
@@ -101,10 +106,10 @@ impl Control {
             move |control, deleted| {
                 // With the old one still there, the next means is taken at the next deadline.
                 if deleted.is_err() {
+                    if let Some(there) = control.seat_with_lane(&owned, &seat) {
+                        there.own_lane = true;
+                    }
                     return;
-                }
-                if let Some(there) = control.seat_with_lane(&owned, &seat) {
-                    there.own_lane = false;
                 }
                 let (line, slot) = (seat.line, seat.slot);
                 control.order(line, Order::Abandon { device: slot, lane: old }, |_, _| {});

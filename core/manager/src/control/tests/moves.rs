@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use vfiomux_guest::driver::Arena;
-use vfiomux_rpc::{Change, ChannelInfo, Client, ErrorCode, EventKind, FunctionState, Lane, RpcError, call};
+use vfiomux_rpc::{
+    Change, ChannelInfo, Client, ErrorCode, Event, EventKind, FunctionState, Lane, RpcError, call,
+};
 use vfiomux_sim::{Action, Fault, Match, QueueMatch};
 use vfiomux_spec::nvme::Status;
 use vhost::VhostBackend as _;
@@ -429,4 +431,33 @@ fn channels_with_little_to_do_are_gathered() {
     let told = world.wait_event("the move", |event| event.kind == EventKind::Moved);
     assert!(told.reason.unwrap().contains("can sleep"));
     assert_eq!(told.uid, None);
+}
+
+/// A sidecore that has too much gives a channel to one that has room.
+#[test]
+fn a_load_that_is_too_much_is_spread() {
+    let mut world = World::idle(&["sim:nvme,size=64M"]);
+    world.cpus = vec![0, 1];
+    // On any machine this is too much, and nothing is little enough to be gathered.
+    world.balance = Balance { enabled: true, high_water_percent: 1, low_water_percent: 0, interval_ms: 100 };
+    world.start();
+    world.create("one", 8);
+    world.create("two", 8);
+    insist(|| move_to(&world, "one", 0));
+    insist(|| move_to(&world, "two", 0));
+    let mut guests = [Guest::new(), Guest::new()];
+    let _sessions: Vec<Session> = guests
+        .iter_mut()
+        .zip(["one", "two"])
+        .map(|(guest, name)| guest.connect(&world.endpoint(name).path))
+        .collect();
+    let told = wait("a channel is moved away", || {
+        guests.iter_mut().for_each(|guest| write_and_verify(guest, 1));
+        let moved = |event: &Event| event.kind == EventKind::Moved && event.uid.is_none();
+        world.events().into_iter().find(moved)
+    });
+    assert!(told.reason.unwrap().starts_with("sidecore 0 is"));
+    assert_eq!((told.from.as_deref(), told.to.as_deref()), (Some("sidecore 0"), Some("sidecore 1")));
+    let shown = world.call(&call::SidecoreShow { index: 1 }).unwrap();
+    assert_eq!((shown.channels, shown.serves.len()), (1, 1));
 }
