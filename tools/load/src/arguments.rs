@@ -34,7 +34,7 @@ pub struct Arguments {
     pub sockets: Vec<String>,
 
     /// The order of requests, in fio's words.
-    #[arg(long, visible_alias = "rw", value_enum, default_value_t = Pattern::RandRead, hide_possible_values = true)]
+    #[arg(long, visible_alias = "rw", value_enum, default_value_t = Pattern::RandRead)]
     pub pattern: Pattern,
     /// Reads among a hundred requests of `rw` and `randrw` [default: 50].
     #[arg(long, visible_alias = "rwmixread", value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
@@ -98,7 +98,7 @@ pub struct Arguments {
     /// Take the guests' memory from huge pages of 2 MiB, which must have been reserved (vm.nr_hugepages).
     #[arg(long, help_heading = "This program")]
     pub hugepages: bool,
-    /// Drive a null ring inside this process, to see what the load generator itself costs.
+    /// Drive a null ring inside this process, for 2 s unless told otherwise, to see what the load generator itself costs.
     #[arg(long, conflicts_with_all = ["sockets", "verify"], help_heading = "This program")]
     pub calibrate: bool,
 

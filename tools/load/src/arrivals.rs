@@ -66,10 +66,10 @@ impl Due {
         self.sending.start_ns = now_ns as f64;
     }
 
-    /// Time has come to `now_ns`: more may be due.
+    /// Time has come to `now_ns`: more may be due, but never more than `most` wait, which are all that will ever be sent.
     #[inline]
-    pub(crate) fn arrive(&mut self, now_ns: u64) {
-        while self.arriving.due_ns() <= now_ns {
+    pub(crate) fn arrive(&mut self, now_ns: u64, most: u64) {
+        while self.backlog < most && self.arriving.due_ns() <= now_ns {
             self.arriving.advance();
             self.backlog += 1;
             self.tally.due += 1;
@@ -120,7 +120,7 @@ mod tests {
     fn a_constant_rate_is_due_at_equal_intervals_from_the_start() {
         let mut due = Due::new(Arrivals::Constant, 1e6, 0.0, 1);
         due.start(500);
-        due.arrive(3_500);
+        due.arrive(3_500, u64::MAX);
         let times: Vec<u64> = std::iter::from_fn(|| due.take()).collect();
         assert_eq!(times, [500, 1_500, 2_500, 3_500]);
         assert_eq!(due.next_ns(), 4_500);
@@ -130,10 +130,10 @@ mod tests {
     fn what_was_not_sent_keeps_the_time_it_was_due() {
         let mut due = Due::new(Arrivals::Constant, 1e6, 0.0, 1);
         due.start(0);
-        due.arrive(0);
+        due.arrive(0, u64::MAX);
         assert_eq!(due.take(), Some(0));
         // The back-end stands still for ten intervals: all that came meanwhile waits, from its own time on.
-        due.arrive(10_000);
+        due.arrive(10_000, u64::MAX);
         due.wait();
         assert_eq!(due.take(), Some(1_000));
         assert_eq!(due.tally(), Tally { due: 11, sent: 2, backlog_max: 10 });
@@ -146,7 +146,7 @@ mod tests {
         due.start(0);
         let mut sent = Vec::new();
         for now in (0..10_000_000).step_by(777) {
-            due.arrive(now);
+            due.arrive(now, u64::MAX);
             sent.extend(std::iter::from_fn(|| due.take()));
             assert!(sent.iter().rev().take(3).all(|&at| at <= now));
         }
@@ -158,10 +158,20 @@ mod tests {
     fn a_reset_keeps_what_still_waits() {
         let mut due = Due::new(Arrivals::Constant, 1e6, 0.0, 1);
         due.start(0);
-        due.arrive(4_000);
+        due.arrive(4_000, u64::MAX);
         due.take();
         due.reset();
         assert_eq!(due.tally(), Tally { due: 4, sent: 0, backlog_max: 4 });
         assert_eq!(due.take(), Some(1_000));
+    }
+
+    #[test]
+    fn what_will_never_be_sent_does_not_become_due() {
+        let mut due = Due::new(Arrivals::Constant, 1e6, 0.0, 1);
+        due.start(0);
+        due.arrive(10_000, 3);
+        assert_eq!(std::iter::from_fn(|| due.take()).last(), Some(2_000));
+        due.arrive(10_000, 0);
+        assert_eq!((due.tally().due, due.backlog()), (3, 0));
     }
 }

@@ -19,6 +19,7 @@ use crate::error::LoadError;
 use crate::job::{Job, Lane, Phase};
 use crate::link::Link;
 use crate::oracle::Oracle;
+use crate::random::Random;
 use crate::recorder::Recorder;
 
 /// Completions that are taken at one look. More wait for the next, so that what was submitted is published soon.
@@ -74,9 +75,10 @@ impl Guest {
 
     /// Puts something into the memory of every slot, so that none of it is touched for the first time while time counts.
     fn touch_data(&mut self, depth: u16) -> Result<(), LoadError> {
-        let mut random = crate::random::Random::new(self.job.region().offset_bytes);
+        let mut random = Random::new(self.job.region().offset_bytes);
         let data: Vec<u8> =
             (0..self.job.region().block_bytes / 8).flat_map(|_| random.bits().to_le_bytes()).collect();
+        // All slots are taken at once, so that each has its turn.
         let touched = self.link.queues().iter_mut().try_for_each(|queue| {
             let slots: Vec<Slot> = (0..depth).filter_map(|_| queue.take()).collect();
             slots.into_iter().try_for_each(|slot| {
@@ -189,12 +191,10 @@ impl Guest {
     /// Submits what became due by `now_ns`.
     #[inline(never)]
     pub(crate) fn arrive(&mut self, now_ns: u64) -> Result<(), LoadError> {
-        if !self.job.is_open() || !self.job.submits() {
+        let (Phase::Drive { left }, Some(due)) = (self.job.phase, &mut self.job.due) else {
             return Ok(());
-        }
-        if let Some(due) = &mut self.job.due {
-            due.arrive(now_ns);
-        }
+        };
+        due.arrive(now_ns, left);
         self.submit_all(None)?;
         if let Some(due) = &mut self.job.due {
             due.wait();

@@ -214,7 +214,7 @@ impl Job {
             self.verify(queue, &completion, *issued)?;
         }
         if !completion.is_ok() {
-            self.recorder.refused(issued.operation, completion.status);
+            self.recorder.refused(issued.operation, completion.status, issued.counts);
         } else if issued.counts {
             self.recorder.done(issued.operation, now_ns - issued.from_ns);
         }

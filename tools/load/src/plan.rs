@@ -14,7 +14,8 @@ const NUMBER: &str = "{}";
 const BLOCK_MAX_BYTES: u64 = 16 << 20;
 /// How much is verified unless more is asked for: every block of it is remembered, written and read back.
 const VERIFY_SIZE_BYTES: u64 = 256 << 20;
-const VERIFY_BLOCKS_MAX: u64 = 1 << 28;
+/// A gigabyte of what is remembered.
+const VERIFY_BLOCKS_MAX: u64 = 1 << 26;
 const MIX_READ_PERCENT: u8 = 50;
 const DURATION: Duration = Duration::from_secs(10);
 const RAMP: Duration = Duration::from_secs(1);

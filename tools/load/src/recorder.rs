@@ -16,7 +16,10 @@ pub(crate) struct Recorder {
     pub(crate) reads: Histogram<u64>,
     pub(crate) writes: Histogram<u64>,
     pub(crate) flushes: u64,
+    /// All that were refused, whenever they were submitted.
     pub(crate) failed: Failed,
+    /// Those of them that the measurement is about.
+    refused: u64,
     /// Completions with the same latency, not entered yet: requests of one batch often have it in common.
     run: Run,
 }
@@ -37,6 +40,7 @@ impl Recorder {
             writes: histogram()?,
             flushes: 0,
             failed: Failed::default(),
+            refused: 0,
             run: Run::default(),
         })
     }
@@ -59,9 +63,10 @@ impl Recorder {
         self.run.count += 1;
     }
 
-    /// One that it says was not.
+    /// One that it says was not; `counts` when the measurement is about it.
     #[cold]
-    pub(crate) fn refused(&mut self, operation: Operation, status: u8) {
+    pub(crate) fn refused(&mut self, operation: Operation, status: u8, counts: bool) {
+        self.refused += u64::from(counts);
         let (count, what) = match status {
             STATUS_IOERR => (&mut self.failed.io_error, "an I/O error (VIRTIO_BLK_S_IOERR)".to_owned()),
             STATUS_UNSUPP => (&mut self.failed.unsupported, "not supported (VIRTIO_BLK_S_UNSUPP)".to_owned()),
@@ -87,7 +92,7 @@ impl Recorder {
 
     /// Requests that were answered.
     pub(crate) fn requests(&self) -> u64 {
-        self.reads.len() + self.writes.len() + self.flushes + self.failed.count()
+        self.reads.len() + self.writes.len() + self.flushes + self.refused
     }
 
     /// Adds what another one recorded.
@@ -95,6 +100,7 @@ impl Recorder {
         self.reads.add(&other.reads).map_err(LoadError::Merge)?;
         self.writes.add(&other.writes).map_err(LoadError::Merge)?;
         self.flushes += other.flushes;
+        self.refused += other.refused;
         self.failed.io_error += other.failed.io_error;
         self.failed.unsupported += other.failed.unsupported;
         self.failed.other += other.failed.other;
@@ -134,10 +140,10 @@ mod tests {
     #[test]
     fn failures_are_counted_by_status_and_the_first_is_told() {
         let mut recorder = Recorder::new().unwrap();
-        recorder.refused(READ, STATUS_UNSUPP);
-        recorder.refused(WRITE, STATUS_IOERR);
-        recorder.refused(WRITE, 0xff);
-        assert_eq!(recorder.failed.count(), 3);
+        recorder.refused(READ, STATUS_UNSUPP, false);
+        recorder.refused(WRITE, STATUS_IOERR, true);
+        recorder.refused(WRITE, 0xff, true);
+        assert_eq!((recorder.failed.count(), recorder.requests()), (3, 2));
         assert_eq!(recorder.failed.unsupported, 1);
         assert!(recorder.failed.first.unwrap().starts_with("reading 4096 bytes at 4096: not supported"));
     }

@@ -93,7 +93,7 @@ pub struct Run {
 /// What was done, by one guest or by all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Requests answered, flushes and failed ones included.
+    /// Requests answered, flushes and refused ones included.
     pub requests: u64,
     /// Reads that were done.
     pub reads: u64,
