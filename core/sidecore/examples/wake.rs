@@ -5,7 +5,7 @@
 //! nothing to do.
 //!
 //! ```sh
-//! cargo run --release -p vfiomux-sidecore --example wake [gap in us [channels [requests]]]
+//! cargo run --release -p vfiomux-sidecore --example wake [gap in us [channels [requests [mode]]]]
 //! ```
 //!
 //! Two processors are used, 0 for the guest and 1 for the sidecore. With `strace -fc` or `-f` it shows the system calls of a
@@ -54,7 +54,8 @@ fn main() -> Result<(), Error> {
     );
     let modes =
         [("event", Mode::Event), ("adaptive", Mode::Adaptive { spin_ns: 50_000 }), ("poll", Mode::Poll)];
-    for (name, mode) in modes {
+    let only = std::env::args().nth(4);
+    for (name, mode) in modes.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)) {
         let mut machine = Machine::new(mode, channels)?;
         machine.run(requests / 10, gap)?;
         let before = machine.rest();

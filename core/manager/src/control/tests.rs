@@ -12,4 +12,5 @@ mod operations;
 mod restart;
 mod scrub;
 mod sessions;
+mod sidecores;
 mod world;
