@@ -1,4 +1,4 @@
-//! How long a process has run, from `/proc`.
+//! How long a process has run, and a core, from `/proc`.
 
 use std::fs;
 use std::time::Duration;
@@ -19,6 +19,21 @@ pub(crate) fn of(pid: u32) -> Option<Duration> {
         total_ns += run_ns.or_else(|| read("stat").and_then(|text| parse_stat(&text))).unwrap_or(0);
     }
     Some(Duration::from_nanos(total_ns))
+}
+
+/// How long a core has been busy so far, whoever ran there, the hypervisor's other guests included.
+pub(crate) fn of_core(cpu: u32) -> Option<Duration> {
+    parse_core(&fs::read_to_string("/proc/stat").ok()?, cpu).map(Duration::from_nanos)
+}
+
+/// `cpuN user nice system idle iowait irq softirq steal …`, ticks.
+fn parse_core(text: &str, cpu: u32) -> Option<u64> {
+    let name = format!("cpu{cpu}");
+    let line = text.lines().find(|line| line.split(' ').next() == Some(&name))?;
+    let fields = line.split_whitespace().skip(1).take(8);
+    let ticks: Vec<u64> = fields.map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal] = ticks.try_into().ok()?;
+    Some((user + nice + system + irq + softirq + steal) * TICK_NS)
 }
 
 /// Time on a core: the first of three numbers.
@@ -55,6 +70,14 @@ mod tests {
     fn a_truncated_stat_is_no_time() {
         assert_eq!(parse_stat("17 (a) S 1"), None);
         assert_eq!(parse_stat("17"), None);
+    }
+
+    #[test]
+    fn a_core_is_busy_when_it_is_neither_idle_nor_waiting_for_io() {
+        let stat =
+            "cpu  9 9 9 9 9 9 9 9 0 0\ncpu1 1 2 3 1000 2000 4 5 6 0 0\ncpu11 7 7 7 7 7 7 7 7 0 0\nintr 1\n";
+        assert_eq!(parse_core(stat, 1), Some(21 * TICK_NS));
+        assert_eq!(parse_core(stat, 2), None);
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub(crate) struct Figures {
     pub(crate) failed: u64,
     /// How often something else ran on the client's core.
     pub(crate) client_preemptions: u64,
+    /// Share of the time in which something else ran on the server's core or on the client's, whichever is more.
+    pub(crate) disturbed: f64,
     /// The course of the latencies, for the picture; too long for the report.
     #[serde(skip)]
     pub(crate) percentiles: Vec<(f64, f64)>,
@@ -64,6 +66,8 @@ pub(crate) struct Figures {
 struct Used {
     wall: Duration,
     cpu: Duration,
+    /// Something else's time on a core.
+    others: Duration,
     instructions: Option<u64>,
 }
 
@@ -76,6 +80,18 @@ pub(crate) struct How<'a> {
     pub(crate) seed: u64,
     /// Whether the machine counts instructions.
     pub(crate) counts: bool,
+    /// The server's core.
+    pub(crate) server: u32,
+}
+
+/// A run of which something else took more than this share says little.
+const CALM: f64 = 0.1;
+
+impl Figures {
+    /// Whether the run had its cores to itself.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.disturbed <= CALM
+    }
 }
 
 /// Drives a server that runs, and measures.
@@ -97,7 +113,7 @@ pub(crate) fn measure(
     let began = Instant::now();
     // The middle of the measured time: load is even there, also when connecting took a while.
     wait(workload.ramp() + how.duration / 5, began, &end, stop);
-    let used = observe(server.pid(), how.duration * 3 / 5, how.counts);
+    let used = observe(server.pid(), how, how.duration * 3 / 5);
     let patience = workload.ramp() + how.duration + PATIENCE;
     while !client.is_finished() {
         if stop.load(Ordering::Relaxed) || began.elapsed() > patience {
@@ -131,19 +147,35 @@ fn wait(until: Duration, began: Instant, end: &AtomicBool, stop: &AtomicBool) {
 }
 
 /// What a process uses from now on for this long. `None` when it is gone.
-fn observe(pid: u32, duration: Duration, counts: bool) -> Option<Used> {
-    let counter = counts.then(|| instructions::count(pid, duration)).flatten();
-    let (began, before) = (Instant::now(), cpu_time::of(pid)?);
+fn observe(pid: u32, how: How<'_>, duration: Duration) -> Option<Used> {
+    let counter = how.counts.then(|| instructions::count(pid, duration)).flatten();
+    let client = how.clients.first().copied()?;
+    // Core by core, what all have used and what the one that belongs there has used.
+    let look = || {
+        let own = |cpu, pid| Some((cpu_time::of_core(cpu)?, cpu_time::of(pid)?));
+        Some((Instant::now(), own(how.server, pid)?, own(client, std::process::id())?))
+    };
+    let (began, server_before, client_before) = look()?;
     thread::sleep(duration);
-    let (wall, after) = (began.elapsed(), cpu_time::of(pid)?);
+    let (ended, server_after, client_after) = look()?;
     let instructions = counter.and_then(instructions::result);
-    Some(Used { wall, cpu: after.saturating_sub(before), instructions })
+    let others = |before: (Duration, Duration), after: (Duration, Duration)| {
+        (after.0.saturating_sub(before.0)).saturating_sub(after.1.saturating_sub(before.1))
+    };
+    Some(Used {
+        wall: ended - began,
+        cpu: server_after.1.saturating_sub(server_before.1),
+        others: others(server_before, server_after).max(others(client_before, client_after)),
+        instructions,
+    })
 }
 
 /// What a process uses for this long, as a share of one core.
 pub(crate) fn cores_used(pid: u32, duration: Duration) -> Option<f64> {
-    let used = observe(pid, duration, false)?;
-    Some(used.cpu.as_secs_f64() / used.wall.as_secs_f64())
+    let (began, before) = (Instant::now(), cpu_time::of(pid)?);
+    thread::sleep(duration);
+    let used = cpu_time::of(pid)?.saturating_sub(before);
+    Some(used.as_secs_f64() / began.elapsed().as_secs_f64())
 }
 
 fn figures(report: &Report, used: Used) -> Result<Figures, String> {
@@ -171,6 +203,7 @@ fn figures(report: &Report, used: Used) -> Result<Figures, String> {
         calls_per_io: total.calls_per_request,
         failed: total.failed.count(),
         client_preemptions: report.client.preemptions,
+        disturbed: used.others.as_secs_f64() / used.wall.as_secs_f64(),
         percentiles: total.latency.percentiles.iter().map(point).collect(),
     })
 }

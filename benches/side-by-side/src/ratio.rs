@@ -28,6 +28,16 @@ impl Spread {
     }
 }
 
+/// Fewer calm runs than this do not stand for all.
+const CALM_MIN: usize = 3;
+
+/// Of values with whether they were measured in calm: those that were, if they are enough, else all.
+pub(crate) fn calm(values: impl IntoIterator<Item = (bool, f64)>) -> Vec<f64> {
+    let values: Vec<(bool, f64)> = values.into_iter().collect();
+    let enough = values.iter().filter(|(calm, _)| *calm).count() >= CALM_MIN;
+    values.into_iter().filter(|(calm, _)| *calm || !enough).map(|(_, value)| value).collect()
+}
+
 /// The value below which this share lies, between two values in proportion.
 fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let place = share * sorted.len().checked_sub(1)? as f64;
@@ -74,7 +84,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The ratios of one side to the other in all rounds that have both.
+/// The ratios of one side to the other in the rounds that have both; in calm ones only, if they are enough.
 pub(crate) fn paired(
     all: &[Measurement],
     metric: Metric,
@@ -83,9 +93,10 @@ pub(crate) fn paired(
 ) -> Option<Spread> {
     let ratios = ours.of(all).filter_map(|run| {
         let partner = theirs.of(all).find(|other| other.round == run.round)?;
-        Some(metric.of(&run.figures) / metric.of(&partner.figures))
+        let is_calm = run.figures.is_calm() && partner.figures.is_calm();
+        Some((is_calm, metric.of(&run.figures) / metric.of(&partner.figures)))
     });
-    Spread::of(ratios)
+    Spread::of(calm(ratios))
 }
 
 #[cfg(test)]
@@ -116,6 +127,7 @@ pub(crate) mod tests {
                 calls_per_io: 0.2,
                 failed: 0,
                 client_preemptions: 0,
+                disturbed: 0.0,
                 percentiles: vec![(0.0, 1.0), (50.0, p50_ns / 1000.0)],
             },
         }
@@ -151,6 +163,13 @@ pub(crate) mod tests {
         assert_eq!((ratio(Metric::IoPerCore).median, ratio(Metric::IoPerCore).upper_quartile), (2.0, 2.0));
         assert_eq!(ratio(Metric::MedianLatency).median, 0.5);
         assert_eq!(ratio(Metric::Iops).count, 2);
+    }
+
+    #[test]
+    fn disturbed_runs_do_not_count_when_there_are_enough_others() {
+        let few = [(true, 1.0), (true, 2.0), (false, 9.0)];
+        assert_eq!(calm(few), [1.0, 2.0, 9.0]);
+        assert_eq!(calm(few.into_iter().chain([(true, 3.0)])), [1.0, 2.0, 3.0]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::BenchError;
-use crate::ratio::{Metric, Side, Spread, paired};
+use crate::ratio::{Metric, Side, Spread, calm, paired};
 use crate::round::Results;
 use crate::target::{self, Target};
 
@@ -108,8 +108,9 @@ fn summarise(results: &Results) -> Vec<Row> {
     let row = |(group, workload, contender)| {
         let side = Side { group, workload, contender };
         let runs: Vec<_> = side.of(&results.measurements).map(|run| &run.figures).collect();
-        let spread =
-            |field: fn(&crate::measurement::Figures) -> f64| Spread::of(runs.iter().map(|run| field(run)));
+        let spread = |field: fn(&crate::measurement::Figures) -> f64| {
+            Spread::of(calm(runs.iter().map(|run| (run.is_calm(), field(run)))))
+        };
         let median = |field| spread(field).map_or(f64::NAN, |spread: Spread| spread.median);
         Some(Row {
             group,

@@ -200,7 +200,7 @@ impl Bench<'_> {
                         // What ended because a person wanted it has not failed.
                         Err(_) if self.stopped() => return,
                         Err(why) => {
-                            let why = format!("{}: {}", workload.name, server.ended().unwrap_or(why));
+                            let why = format!("{}: {}", workload.name, server.blame(&why));
                             *slot = None;
                             self.fail(group, name, why);
                         }
@@ -233,6 +233,7 @@ impl Bench<'_> {
             // The same requests for all contenders of a round, others in the next.
             seed: u64::from(round) + 1,
             counts: self.results.counts_instructions,
+            server: cores.server,
         };
         server.resume();
         let figures = measurement::measure(server, workload, how, self.stop);

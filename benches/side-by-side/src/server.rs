@@ -75,9 +75,12 @@ impl Server {
         self.process.signal(Signal::CONT);
     }
 
-    /// How it ended, with its last words, when it has.
-    pub(crate) fn ended(&mut self) -> Option<String> {
-        self.process.ended().map(|error| error.to_string())
+    /// What explains that it failed: how it ended, when it has, and its last words.
+    pub(crate) fn blame(&mut self, why: &str) -> String {
+        match self.process.ended() {
+            Some(ended) => ended.to_string(),
+            None => format!("{why}; its last words: {}", self.process.last_words()),
+        }
     }
 
     /// What it says itself of how fast it wakes up; ours only.

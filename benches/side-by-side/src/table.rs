@@ -68,6 +68,15 @@ fn head(report: &Report) -> String {
             apart.median, apart.lower_quartile, apart.upper_quartile
         );
     }
+    let disturbed = results.measurements.iter().filter(|run| !run.figures.is_calm()).count();
+    if disturbed > 0 {
+        let all = results.measurements.len();
+        let _ = writeln!(
+            text,
+            "{disturbed} of {all} runs were disturbed: something else took more than a tenth of a core; they count only where \
+             fewer than three rounds were calm"
+        );
+    }
     if !results.counts_instructions {
         text.push_str("instructions are not counted: `perf stat -e instructions` does not work here\n");
     }

@@ -95,7 +95,8 @@ impl Process {
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
-    fn last_words(&self) -> String {
+    /// The end of what it has said.
+    pub(super) fn last_words(&self) -> String {
         last_lines(&self.log(), LAST_WORDS)
     }
 }

@@ -16,6 +16,8 @@ use crate::contender::Backing;
 const BLOCK_BYTES: u64 = 512;
 /// What SPDK needs for itself beside its disks.
 const MEMORY_MIB: u64 = 768;
+/// More disks than this need smaller caches of buffers.
+const MANY_DISKS: usize = 16;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn start(shape: &Shape<'_>, program: &Path) -> Result<Server, StartError> {
@@ -31,6 +33,8 @@ pub(super) fn start(shape: &Shape<'_>, program: &Path) -> Result<Server, StartEr
         .arg(shape.directory)
         .arg("-r")
         .arg(&control)
+        // How much it keeps in caches can be said only before it starts in earnest.
+        .arg("--wait-for-rpc")
         // Others are on the same core, stopped while this one is measured.
         .arg("--disable-cpumask-locks")
         // The files behind huge pages go at once: a server that is killed leaves none.
@@ -41,12 +45,21 @@ pub(super) fn start(shape: &Shape<'_>, program: &Path) -> Result<Server, StartEr
     configure(shape, &control).map_err(|what| StartError::Refused { what })?;
     process.wait_until(|_| sockets.iter().all(|socket| socket.exists()).then_some(()))?;
     let pages = if huge { "huge pages" } else { "ordinary pages (--no-huge)" };
-    let about = format!("{}, {pages}", version(program).unwrap_or_else(|| "SPDK vhost".to_owned()));
+    let caches = if shape.disks > MANY_DISKS { ", small iobuf caches" } else { "" };
+    let about = format!("{}, {pages}{caches}", version(program).unwrap_or_else(|| "SPDK vhost".to_owned()));
     Ok(Server { process, sockets, about, control: None })
 }
 
 fn configure(shape: &Shape<'_>, control: &Path) -> Result<(), String> {
     let mut rpc = Rpc::connect(control)?;
+    if shape.disks > MANY_DISKS {
+        // Each disk's channel fills caches of buffers from a pool that is enough for 32 channels; null disks use none.
+        let (small, large) = (8, 1);
+        let bdev = json!({ "iobuf_small_cache_size": small, "iobuf_large_cache_size": large });
+        rpc.call("bdev_set_options", &bdev)?;
+        rpc.call("accel_set_options", &json!({ "small_cache_size": small, "large_cache_size": large }))?;
+    }
+    rpc.call("framework_start_init", &Value::Null)?;
     let blocks = shape.disk_bytes / BLOCK_BYTES;
     let create = if shape.backing == Backing::Null { "bdev_null_create" } else { "bdev_malloc_create" };
     for disk in 0..shape.disks {
