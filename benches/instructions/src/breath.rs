@@ -63,8 +63,7 @@ pub fn ram_breath(load: Load) -> Breath<RamQueue> {
     world.settled()
 }
 
-/// Over a simulated NVMe controller, whose own work is not counted. All channels share one lane when there are more than it
-/// grants.
+/// Over a simulated NVMe controller, whose own work is not counted; each channel has a lane.
 #[must_use]
 pub fn nvme_breath(load: Load) -> Breath<Queue> {
     let mut device = Simulated::new(true);
