@@ -5,14 +5,15 @@
 //! Only the breaths are timed, not the drivers that play the guests.
 //!
 //! ```sh
-//! cargo run --release -p vfiomux-sidecore --example request_cost [requests [depth]]
+//! cargo run --release -p vfiomux-sidecore --example request_cost [requests [depth [channels [busy]]]]
 //! ```
 //!
-//! With a depth only the first table is made, for that depth and the device that does nothing, as is good for counting
-//! instructions:
+//! With a depth only four lines are made, for that depth and the device that does nothing, as is good for counting
+//! instructions (in all, and 5 % of the requests are a warm-up):
 //!
 //! ```sh
-//! valgrind --tool=callgrind --toggle-collect='*Sidecore*breath' target/release/examples/request_cost 20000 32
+//! valgrind --tool=callgrind --toggle-collect='vfiomux_sidecore::sidecore::Sidecore<Q>::breath' \
+//!     target/release/examples/request_cost 20000 32
 //! ```
 
 use std::sync::Arc;
@@ -48,29 +49,31 @@ struct Load {
 }
 
 fn main() -> Result<(), Error> {
-    let requests = std::env::args().nth(1).map_or(Ok(2_000_000), |text| text.parse())?;
-    let depth: Option<u16> = std::env::args().nth(2).map(|text| text.parse()).transpose()?;
+    let arguments: Vec<u32> = std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let requests = arguments.first().copied().unwrap_or(2_000_000);
     println!(
         "{:<7} {:<6} {:<9} {:>8} {:>6} {:>6} {:>11}",
         "device", "", "chain", "channels", "busy", "depth", "ns/request"
     );
+    let one = |index: usize| arguments.get(index).map_or(Ok(1), |&count| u16::try_from(count));
+    let (channels, busy) = (one(2)?, one(3)?);
+    let depths = if arguments.len() > 1 { vec![one(1)?] } else { vec![1, 32, 128] };
     for kind in [RequestType::In, RequestType::Out] {
         for features in [0, RING_INDIRECT_DESC] {
-            for depth in depth.map_or(vec![1, 32, 128], |depth| vec![depth]) {
-                let load = Load { kind, features, depth, channels: 1, busy: 1 };
+            for &depth in &depths {
+                let load = Load { kind, features, depth, channels, busy };
                 null(load, requests)?;
-                if std::env::args().len() < 3 {
+                if arguments.len() < 2 {
                     ram(load, requests / 4)?;
                 }
             }
         }
     }
-    if depth.is_none() {
+    if arguments.len() < 2 {
         for (channels, busy) in [(1, 1), (16, 1), (200, 1), (16, 16), (200, 200)] {
             for depth in [1, 32] {
-                let load =
-                    Load { kind: RequestType::In, features: RING_INDIRECT_DESC, depth, channels, busy };
-                null(load, requests)?;
+                let (kind, features) = (RequestType::In, RING_INDIRECT_DESC);
+                null(Load { kind, features, depth, channels, busy }, requests)?;
             }
         }
     }
