@@ -6,6 +6,20 @@ pub(crate) trait Clock {
     fn now_ns(&mut self) -> u64;
 }
 
+/// What a look at a clock costs: the least of many, since something may come in between.
+pub(crate) fn look_ns(clock: &mut impl Clock) -> u64 {
+    let mut before_ns = clock.now_ns();
+    let mut least_ns = u64::MAX;
+    for _ in 0..LOOKS {
+        let now_ns = clock.now_ns();
+        least_ns = least_ns.min(now_ns - before_ns);
+        before_ns = now_ns;
+    }
+    least_ns
+}
+
+const LOOKS: u32 = 1000;
+
 /// The machine's monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Monotonic(pub(crate) Instant);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use vfiomux_frontend::{FrontendError, Waiter, Woken};
 
 use crate::Wait;
-use crate::clock::{Clock, Monotonic};
+use crate::clock::{self, Clock, Monotonic};
 use crate::cost::Cost;
 use crate::error::LoadError;
 use crate::guest::Guest;
@@ -117,14 +117,15 @@ impl Driver {
     /// The part that counts, to its last answer.
     fn measure(&mut self) -> Result<Counts, LoadError> {
         let left = self.course.requests.unwrap_or(u64::MAX);
+        let look_ns = clock::look_ns(&mut self.clock);
         let start_ns = self.clock.now_ns();
         if self.course.ramp.is_zero() {
-            self.guests.iter_mut().try_for_each(Guest::measure)?;
+            self.guests.iter_mut().try_for_each(|guest| guest.measure(look_ns))?;
             self.begin(Phase::Drive { left })?;
         } else {
             // The load goes on as it is: what is in flight is not recorded, what follows is.
             for guest in &mut self.guests {
-                guest.measure()?;
+                guest.measure(look_ns)?;
                 guest.limit(left);
             }
         }

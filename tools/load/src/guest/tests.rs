@@ -143,7 +143,7 @@ impl Disk {
 #[test]
 fn a_closed_loop_keeps_its_depth_in_flight_and_ends_with_its_number() {
     let mut bench = Bench::new(Pattern::RandRead, None, false, Lie::None);
-    bench.guest.measure().unwrap();
+    bench.guest.measure(0).unwrap();
     bench.guest.begin(Phase::Drive { left: 10 }, 0);
     bench.guest.fill(&mut bench.clock).unwrap();
     assert_eq!(bench.guest.in_flight(), 4);
@@ -159,7 +159,7 @@ fn a_closed_loop_keeps_its_depth_in_flight_and_ends_with_its_number() {
 #[test]
 fn latency_is_counted_from_the_batch_a_request_was_submitted_in() {
     let mut bench = Bench::new(Pattern::RandRead, None, false, Lie::None);
-    bench.guest.measure().unwrap();
+    bench.guest.measure(0).unwrap();
     bench.guest.begin(Phase::Drive { left: 5 }, 0);
     bench.guest.fill(&mut bench.clock).unwrap();
     bench.clock.0 = 100;
@@ -178,7 +178,7 @@ fn what_was_submitted_before_the_measurement_is_not_in_it() {
     let mut bench = Bench::new(Pattern::RandRead, None, false, Lie::None);
     bench.guest.begin(Phase::Drive { left: 1000 }, 0);
     bench.guest.fill(&mut bench.clock).unwrap();
-    bench.guest.measure().unwrap();
+    bench.guest.measure(0).unwrap();
     bench.guest.limit(2);
     while !bench.guest.is_idle() {
         bench.serve(1);
@@ -196,7 +196,7 @@ fn due() -> Due {
 #[test]
 fn in_an_open_loop_latency_counts_from_when_a_request_was_due() {
     let mut bench = Bench::new(Pattern::RandRead, Some(due()), false, Lie::None);
-    bench.guest.measure().unwrap();
+    bench.guest.measure(0).unwrap();
     bench.guest.begin(Phase::Drive { left: u64::MAX }, 0);
     bench.guest.fill(&mut bench.clock).unwrap();
     assert_eq!(bench.guest.in_flight(), 0, "nothing is due yet");
@@ -215,7 +215,7 @@ fn in_an_open_loop_latency_counts_from_when_a_request_was_due() {
 #[test]
 fn a_disk_that_stands_still_is_charged_for_all_that_should_have_been_sent_meanwhile() {
     let mut bench = Bench::new(Pattern::RandRead, Some(due()), false, Lie::None);
-    bench.guest.measure().unwrap();
+    bench.guest.measure(0).unwrap();
     bench.guest.begin(Phase::Drive { left: u64::MAX }, 0);
     // Ten microseconds without an answer: eleven requests are due, and only as many as the depth are in flight.
     for now_ns in (0..=10_000).step_by(1_000) {
