@@ -64,9 +64,10 @@ pub(crate) fn install() -> Result<(), String> {
     if has_runner(&version) {
         return Ok(());
     }
-    // Unoptimised: it takes half as long to build, and most of its work is waiting for valgrind.
+    // Unoptimised, without debug information: it takes half as long to build, and most of its work is waiting for valgrind.
     let status = Command::new(env!("CARGO"))
         .args(["install", "--locked", "--debug", "gungraun-runner", "--version", &version])
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .status()
         .map_err(|error| format!("cargo install: {error}"))?;
     if status.success() { Ok(()) } else { Err("cargo install gungraun-runner failed; see above".into()) }
