@@ -56,12 +56,14 @@ unsafe impl Send for Span {}
 unsafe impl Sync for Span {}
 
 impl Span {
-    /// Whether `len` bytes at `guest_addr` lie whole in the span.
+    /// Whether `len` bytes at `guest_addr`, at least one, lie whole in the span.
     #[inline(always)]
     fn contains(&self, guest_addr: u64, len: u32) -> bool {
-        // Wraps to a large number below the span, so that one compare tells both sides.
+        // Both differences wrap to a large number, the one below the span and the other for no bytes, so that one compare each
+        // tells both sides.
         let offset = guest_addr.wrapping_sub(self.guest_addr);
-        let fits = offset < self.bound() && u64::from(len) <= self.bound() - offset;
+        let last = u64::from(len).wrapping_sub(1);
+        let fits = offset < self.bound() && last < self.bound() - offset;
         #[expect(clippy::cast_possible_truncation, reason = "the bug is that the sum wraps at 32 bits")]
         let wraps = seeded::is(Bug::LengthOverflow)
             && u64::from((offset as u32).wrapping_add(len)) <= self.size_bytes;
@@ -191,7 +193,7 @@ impl MemoryMap {
         &self.regions
     }
 
-    /// The segment of `len` bytes at `guest_addr`, when it lies whole in one region: one look when the hint is right.
+    /// The segment of `len` bytes at `guest_addr`, at least one, when it lies whole in one region: one look when the hint is right.
     ///
     /// Without grants the segment's I/O address means nothing.
     #[inline]

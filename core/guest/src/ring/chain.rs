@@ -183,9 +183,7 @@ impl Filling<'_> {
         // The standard bounds a chain by 2^32 bytes (virtio 1.3 2.7.5); the used length has no room for the last one.
         self.shape.bytes = self.shape.bytes.checked_add(len).ok_or(RingFault::TooLong)?;
         match self.lookup.segment(addr, len) {
-            // A buffer of no bytes says nothing, and nothing that comes after has to deal with it.
-            Some(segment) if len != 0 => push(self.segments, &mut self.shape.end, segment)?,
-            Some(_) => {}
+            Some(segment) => push(self.segments, &mut self.shape.end, segment)?,
             None => {
                 let (map, hint) = self.lookup.parts();
                 self.shape.end = push_pieces(self.segments, self.shape.end, map, hint, addr, len)?;
@@ -224,7 +222,8 @@ fn push(segments: &mut [Segment], end: &mut usize, segment: Segment) -> Result<(
     Ok(())
 }
 
-/// Adds a buffer that spans regions behind the first `end` segments. Gives how many there are then.
+/// Adds a buffer that spans regions, or one of no bytes, which says nothing and adds nothing, behind the first `end` segments.
+/// Gives how many there are then.
 ///
 /// Takes what it needs and not the [`Filling`], whose address it would be that keeps that out of registers.
 #[cold]

@@ -26,23 +26,29 @@ pub(super) fn walk(
     head: u16,
     chain: &mut Chain,
 ) -> Result<(), RingFault> {
-    // A chain with more descriptors than the table has some of them twice: a loop. And none is followed for longer than there
-    // is room, whatever it holds: buffers of no bytes take up none, and a guest could send us through millions of them.
     let room = chain.room();
     let mut filling = chain.fill(map);
+    let mut table = Table::of_ring(words);
+    let mut may_lead_on = indirect;
+    let mut left = table.steps(room);
     let mut index = head;
-    for _ in 0..room.min(words.size().into()) {
-        let descriptor = words.descriptor(index).ok_or(RingFault::DescriptorIndex)?;
+    while left > 0 {
+        left -= 1;
+        let descriptor = table.read(index, &mut filling)?;
         if descriptor.has(DESC_F_INDIRECT) {
-            // Virtio 1.3 2.7.5.3.1: with INDIRECT goes no NEXT; WRITE is to be ignored (2.7.5.3.2).
-            if !indirect || descriptor.has(DESC_F_NEXT) {
+            // Virtio 1.3 2.7.5.3.1: with INDIRECT goes no NEXT, and from a table to no other; WRITE is to be ignored (2.7.5.3.2).
+            if !may_lead_on || descriptor.has(DESC_F_NEXT) {
                 return Err(RingFault::BadIndirect);
             }
-            return Table::find(&descriptor, &mut filling)?.walk(room, filling);
+            may_lead_on = false;
+            table = Table::find(&descriptor, &mut filling)?;
+            left = table.steps(room);
+            index = 0;
+            continue;
         }
         let mut len = descriptor.len.get();
         if seeded::is(Bug::SecondRead) {
-            len = words.descriptor(index).map_or(len, |again| again.len.get());
+            len = table.read(index, &mut filling)?.len.get();
         }
         filling.add(descriptor.addr.get(), len, descriptor.has(DESC_F_WRITE))?;
         if !descriptor.has(DESC_F_NEXT) {
@@ -54,15 +60,21 @@ pub(super) fn walk(
     Err(RingFault::TooLong)
 }
 
-/// An indirect table: descriptors in a buffer of the guest's (virtio 1.3 2.7.5.3).
+/// Descriptors that name one another: the ring's, or those of an indirect table in a buffer of the guest's (virtio 1.3 2.7.5.3).
 struct Table {
-    guest_addr: u64,
-    /// Where it is when it lies in one region, aligned to words: as every known driver lays it.
+    /// Where it is when it lies in one region, aligned to words: as the ring's does, and as every known driver lays others.
     host: Option<NonNull<u64>>,
     descriptors: u32,
+    /// Of an indirect table.
+    guest_addr: u64,
 }
 
 impl Table {
+    fn of_ring(words: &RingWords) -> Self {
+        Self { host: Some(words.table()), descriptors: words.size().into(), guest_addr: 0 }
+    }
+
+    /// The table that a descriptor names.
     #[inline(always)]
     fn find(descriptor: &Descriptor, filling: &mut Filling<'_>) -> Result<Self, RingFault> {
         let (guest_addr, len) = (descriptor.addr.get(), descriptor.len.get());
@@ -70,37 +82,33 @@ impl Table {
             return Err(RingFault::BadIndirect);
         }
         let host = filling.segment(guest_addr, len).map(|segment| segment.host().cast::<u64>());
-        Ok(Self { guest_addr, host: host.filter(|host| host.is_aligned()), descriptors: len / DESC_BYTES })
+        Ok(Self { host: host.filter(|host| host.is_aligned()), descriptors: len / DESC_BYTES, guest_addr })
     }
 
+    /// How many descriptors are followed at most. A chain with more than the table has some of them twice: a loop. And none is
+    /// followed for longer than there is room, whatever it holds: buffers of no bytes take up none, a table may claim to be
+    /// gigabytes long, and a guest could send us through millions of them.
     #[inline(always)]
-    fn walk(self, room: usize, mut filling: Filling<'_>) -> Result<(), RingFault> {
-        let mut index = 0;
-        // Bounded as in `walk` above; a table may claim to be gigabytes long.
-        for _ in 0..room.min(self.descriptors as usize) {
-            if u32::from(index) >= self.descriptors {
-                return Err(RingFault::DescriptorIndex);
-            }
-            let [low, high] = match self.host {
-                // SAFETY: the table lies whole in a segment that the map made, and `index` in the table; aligned by `find`.
-                Some(host) => unsafe { words_at(host.as_ptr().add(2 * usize::from(index))) },
-                None => {
-                    let (map, hint) = filling.parts();
-                    self.read_copy(index, map, hint)?
-                }
-            };
-            let descriptor = Descriptor::from_words(low, high);
-            if descriptor.has(DESC_F_INDIRECT) {
-                return Err(RingFault::BadIndirect);
-            }
-            filling.add(descriptor.addr.get(), descriptor.len.get(), descriptor.has(DESC_F_WRITE))?;
-            if !descriptor.has(DESC_F_NEXT) {
-                filling.finish();
-                return Ok(());
-            }
-            index = descriptor.next.get();
+    fn steps(&self, room: usize) -> usize {
+        room.min(self.descriptors as usize)
+    }
+
+    /// Reads descriptor `index`, its two words once each.
+    #[inline(always)]
+    fn read(&self, index: u16, filling: &mut Filling<'_>) -> Result<Descriptor, RingFault> {
+        if u32::from(index) >= self.descriptors {
+            return Err(RingFault::DescriptorIndex);
         }
-        Err(RingFault::TooLong)
+        let [low, high] = match self.host {
+            // SAFETY: the table is the ring's, which `RingWords` holds whole and aligned, or lies whole in a segment that the
+            // map made and is aligned by `find`; and `index` lies in the table.
+            Some(host) => unsafe { words_at(host.as_ptr().add(2 * usize::from(index))) },
+            None => {
+                let (map, hint) = filling.parts();
+                self.read_copy(index, map, hint)?
+            }
+        };
+        Ok(Descriptor::from_words(low, high))
     }
 
     #[cold]

@@ -127,15 +127,10 @@ impl RingWords {
         u16::from_le(unsafe { load(self.avail_word(index).as_ptr(), Relaxed) })
     }
 
-    /// Descriptor `index`, its two words read once each; `None` outside the table.
+    /// Where the descriptor table is: whole, aligned to 16, and held for as long as this.
     #[inline(always)]
-    pub(crate) fn descriptor(&self, index: u16) -> Option<Descriptor> {
-        if index >= self.size {
-            return None;
-        }
-        // SAFETY: a descriptor below `size` lies in the table, which `resolve` found whole and aligned to 16, and which is held.
-        let [low, high] = unsafe { words_at(at(self.desc, desc_offset(index)).as_ptr()) };
-        Some(Descriptor::from_words(low, high))
+    pub(super) fn table(&self) -> NonNull<u64> {
+        self.desc.cast()
     }
 
     /// Fills the used entry that the free-running index names. Relaxed: `set_our_index` releases it.
