@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 
 use vfiomux_guest::driver::Arena;
 use vfiomux_rpc::{
-    Change, ChannelInfo, Client, ErrorCode, Event, EventKind, FunctionState, Lane, RpcError, call,
+    Change, ChannelInfo, Client, ErrorCode, Event, EventKind, FunctionState, Lane, RpcError, SidecoreMode,
+    call,
 };
 use vfiomux_sim::{Action, Fault, Match, QueueMatch};
 use vfiomux_spec::nvme::Status;
@@ -123,11 +124,12 @@ fn write_and_verify(guest: &mut Guest, round: usize) {
     }
 }
 
-/// I1, I2, D2: a channel that is moved to and fro under load loses nothing and gets nothing twice, its front-end keeps its
-/// session, and its counters go on.
-#[test]
-fn a_channel_is_moved_under_load_and_no_block_is_wrong() {
+/// Moves a channel to and fro under load, between sidecores that rest in this way.
+fn moved_under_load(mode: SidecoreMode) {
     let world = two_sidecores("sim:nvme,size=64M");
+    for index in 0..2 {
+        world.call(&call::SidecoreSet { index, mode }).unwrap();
+    }
     world.create("disk", 8);
     let mut guest = Guest::new();
     let _session = guest.connect(&world.endpoint("disk").path);
@@ -148,6 +150,19 @@ fn a_channel_is_moved_under_load_and_no_block_is_wrong() {
     assert_eq!(moves_told(&world), moved);
     assert_eq!(world.lanes_used(), lanes, "each old submission queue was deleted");
     world.assert_lives_by_the_table();
+}
+
+/// I1, I2, D2: a channel that is moved to and fro under load loses nothing and gets nothing twice, its front-end keeps its
+/// session, and its counters go on.
+#[test]
+fn a_channel_is_moved_under_load_and_no_block_is_wrong() {
+    moved_under_load(SidecoreMode::Adaptive);
+}
+
+/// V3: a kick that comes while a channel is between two sidecores that sleep at once is heard by the one that it comes to.
+#[test]
+fn no_kick_is_lost_between_two_sidecores() {
+    moved_under_load(SidecoreMode::Event);
 }
 
 /// What is asked of a channel between two sidecores waits, and is done where it comes to.
