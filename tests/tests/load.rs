@@ -91,6 +91,18 @@ fn a_rate_is_kept_asleep_and_every_arrival_is_accounted_for() {
 }
 
 #[test]
+fn a_disk_that_keeps_nothing_is_found_out() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon = Vfiomuxd::start(directory.path(), &["null:size=256M"]);
+    let socket = daemon.create_channel("a", "null0", "alice", 64, 1);
+    let output =
+        load(&[text(&socket), "--pattern", "randwrite", "--verify", "--size", "1M", "--requests", "500"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("WRONG DATA"), "{said}");
+}
+
+#[test]
 fn what_it_prints_for_people_and_draws_is_whole() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let daemon = Vfiomuxd::start(directory.path(), &["sim:nvme,size=256M"]);
