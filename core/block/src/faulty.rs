@@ -138,6 +138,10 @@ impl<Q: BlockQueue> BlockQueue for FaultyQueue<Q> {
         self.held.iter().filter(|held| held.lane == lane).count()
     }
 
+    fn in_flight_total(&self) -> usize {
+        self.held.len()
+    }
+
     fn submit(
         &mut self,
         lane: LaneId,

@@ -56,6 +56,10 @@ impl BlockQueue for NullQueue {
         self.ended.in_flight(lane)
     }
 
+    fn in_flight_total(&self) -> usize {
+        self.ended.in_flight_total()
+    }
+
     #[inline(always)]
     fn submit(
         &mut self,

@@ -40,6 +40,9 @@ pub trait BlockQueue: Send {
     /// Commands of the lane that have not completed.
     fn in_flight(&self, lane: LaneId) -> usize;
 
+    /// Commands of all lanes that have not completed.
+    fn in_flight_total(&self) -> usize;
+
     /// Places a command on a lane; the device learns of it at the next [`ring`](Self::ring). `data` is empty unless the
     /// operation moves data, and then its lengths sum to `command.blocks` blocks.
     fn submit(

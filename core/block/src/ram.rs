@@ -241,6 +241,10 @@ impl BlockQueue for RamQueue {
         self.ended.in_flight(lane)
     }
 
+    fn in_flight_total(&self) -> usize {
+        self.ended.in_flight_total()
+    }
+
     #[inline(always)]
     fn submit(
         &mut self,

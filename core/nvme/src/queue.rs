@@ -142,6 +142,11 @@ impl BlockQueue for Queue {
     }
 
     #[inline]
+    fn in_flight_total(&self) -> usize {
+        self.in_flight
+    }
+
+    #[inline]
     fn submit(
         &mut self,
         lane: LaneId,

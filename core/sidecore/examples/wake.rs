@@ -245,6 +245,10 @@ impl BlockQueue for Noting {
         self.inner.in_flight(lane)
     }
 
+    fn in_flight_total(&self) -> usize {
+        self.inner.in_flight_total()
+    }
+
     fn submit(
         &mut self,
         lane: LaneId,

@@ -33,7 +33,7 @@ impl<Q: BlockQueue> Device<Q> {
 
     /// Whether any command is at the device.
     pub(crate) fn in_flight(&self) -> bool {
-        self.lanes.iter().any(|&lane| self.queue.in_flight(lane) > 0)
+        self.queue.in_flight_total() > 0
     }
 }
 

@@ -38,11 +38,11 @@ impl<Q: BlockQueue> Sidecore<Q> {
         if lull == Lull::Sleep {
             self.counters().naps.add(1);
             self.sleep();
+            // Nothing waited while we slept: what is found next came after the sleep began.
+            self.looked_ns = u64::MAX;
         }
         let now_ns = clock();
         self.mailbox.wake_up();
-        // Nothing waited while we slept: what is found next came after the sleep began.
-        self.looked_ns = u64::MAX;
         (lull, now_ns)
     }
 

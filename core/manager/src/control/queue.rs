@@ -90,6 +90,11 @@ impl BlockQueue for DeviceQueue {
     }
 
     #[inline]
+    fn in_flight_total(&self) -> usize {
+        each!(self, queue => queue.in_flight_total())
+    }
+
+    #[inline]
     fn submit(
         &mut self,
         lane: LaneId,
