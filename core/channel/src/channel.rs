@@ -6,6 +6,7 @@ use vfiomux_hw::{DmaBuffer, Epoch};
 
 use crate::desk::Desks;
 use crate::flush::Flushes;
+use crate::limit::Gate;
 use crate::own_memory::OwnMemory;
 use crate::ring::ServedRing;
 use crate::slot::Slots;
@@ -39,6 +40,8 @@ pub struct BlockChannel {
     /// The bytes of a list of ranges.
     pub(crate) list: Box<[u8]>,
     pub(crate) flushes: Flushes,
+    /// What it is held to, if to anything.
+    pub(crate) gate: Option<Box<Gate>>,
     /// Orders that wait for the channel to be drained.
     pub(crate) holds: u32,
     pub(crate) suspended: bool,
@@ -79,6 +82,7 @@ impl BlockChannel {
             parts: Vec::with_capacity(segments_max),
             list: vec![0; crate::RANGES_MAX as usize * crate::request::RANGE_BYTES].into(),
             flushes: Flushes::new(settings.requests),
+            gate: None,
             holds: 0,
             suspended: false,
             ending: false,

@@ -111,6 +111,10 @@ counters! {
         kicks,
         /// Breaths that left requests on a ring because the channel's budget was used up.
         throttled,
+        /// Times that a limit did not afford the next request, which was left on its ring.
+        limited,
+        /// Time that requests were so left, in nanoseconds.
+        limited_ns,
         /// Breaths that left requests on a ring because the device's lane, or a pool of ours, was full.
         starved,
         /// Completions that matched no command in flight, and were dropped (I1).

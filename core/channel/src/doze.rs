@@ -45,6 +45,10 @@ impl BlockChannel {
             return Rest::Sleep(Asked::Nothing);
         }
         let held = self.holds > 0 || self.suspended;
+        // What waits is not affordable before a known time, and whoever puts us to sleep sees to it that we are woken then.
+        if self.is_limited() && !held && self.rings.iter().flatten().all(|served| !served.stopping) {
+            return Rest::Sleep(Asked::Nothing);
+        }
         let (mut asked, mut polled) = (Asked::KicksAlways, false);
         for served in self.rings.iter_mut().flatten() {
             if held || served.stopping {

@@ -43,6 +43,7 @@ mod fault;
 mod flush;
 mod histogram;
 mod id;
+mod limit;
 mod own_memory;
 mod request;
 mod ring;

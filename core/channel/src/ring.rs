@@ -1,4 +1,4 @@
-use vfiomux_guest::{Call, Kick, SplitRing};
+use vfiomux_guest::{Call, Head, Kick, SplitRing};
 
 use crate::Turn;
 
@@ -84,6 +84,17 @@ impl ServedRing {
         // What came in just before the last look would have been seen then; so this is the longest that it has waited.
         self.since_ns = turn.looked_ns.min(turn.now_ns);
         true
+    }
+
+    /// Leaves a chain that was popped where it was: on the guest's ring, or among those that are popped `again`.
+    #[cold]
+    pub(crate) fn leave(&mut self, head: Head, again: bool) {
+        if again {
+            self.ring.put_back(head);
+        } else {
+            self.ring.leave(head);
+        }
+        self.waiting = self.waiting.saturating_add(1);
     }
 
     /// Lets the guest see what was returned. Gives whether it was called.

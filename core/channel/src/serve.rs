@@ -2,7 +2,8 @@
 
 use vfiomux_block::BlockQueue;
 use vfiomux_block::split::Cursor;
-use vfiomux_guest::{MemoryMap, RingFault};
+use vfiomux_guest::{Chain, MemoryMap, RingFault};
+use vfiomux_qos::{Io, NotBefore};
 use vfiomux_spec::virtio::blk::{RequestHeader, RequestType};
 
 use crate::desk::{Desk, DeskId, Work};
@@ -32,6 +33,10 @@ pub struct Served {
     /// It has left something undone that only another turn can do. When not, it needs none before one of its rings moves, one of
     /// its commands ends, or control changes something about it.
     pub again: bool,
+    /// What was taken costs the device, in cost units; 0 for a channel without a program.
+    pub cost: u64,
+    /// Its limits do not afford what waits before then. Not `again`: it needs a turn at that time.
+    pub not_before: Option<NotBefore>,
 }
 
 /// Why a ring was left.
@@ -40,6 +45,8 @@ enum Stop {
     Empty,
     /// The lane, or a pool of ours, is full.
     Starved,
+    /// The channel's limits do not afford the next request.
+    Limited,
     /// Its guest broke the rules.
     Fault(RingFault),
 }
@@ -81,13 +88,21 @@ impl BlockChannel {
             served.again = true;
             return served;
         }
-        let rings = self.rings.len();
+        let mut open = self.gate.as_mut().is_none_or(|gate| gate.begin(now_ns, &self.counters));
+        let (first_ring, rings) = (self.first_ring, self.rings.len());
         let mut left = budget;
         for step in 0..rings {
-            let index = self.first_ring + step;
+            let index = first_ring + step;
             let index = if index < rings { index } else { index - rings };
-            match self.serve_ring(index, map, now_ns, &mut left, queue) {
+            match self.serve_ring(index, open, map, now_ns, &mut left, queue) {
                 Ok(()) | Err(Stop::Empty) => {}
+                // The others wait for it: what they would be given, it would never have.
+                Err(Stop::Limited) => {
+                    if std::mem::take(&mut open) {
+                        self.counters.limited.add(1);
+                        self.first_ring = index;
+                    }
+                }
                 Err(Stop::Starved) => {
                     self.counters.starved.add(1);
                     self.starved = true;
@@ -109,6 +124,11 @@ impl BlockChannel {
             served.more = true;
         }
         served.again |= self.starved || served.more;
+        if let Some(gate) = &self.gate {
+            served.cost = gate.cost();
+            served.not_before = gate.closed_until();
+            served.again &= served.not_before.is_none() || self.starved;
+        }
         served
     }
 
@@ -116,6 +136,7 @@ impl BlockChannel {
     fn serve_ring<Q: BlockQueue>(
         &mut self,
         index: usize,
+        open: bool,
         map: &MemoryMap,
         now_ns: u64,
         left: &mut u32,
@@ -127,6 +148,9 @@ impl BlockChannel {
         let takes = if held || served.stopping { served.ring.resubmits() } else { served.waiting };
         if takes == 0 {
             return Ok(());
+        }
+        if !open && !held && !served.stopping {
+            return Err(Stop::Limited);
         }
         // Without a lane, what belongs to a ring that is to stop can wait for nothing, and fails.
         let fails = self.lane.is_none() && served.stopping;
@@ -165,11 +189,12 @@ impl BlockChannel {
         now_ns: u64,
         queue: &mut Q,
     ) -> Result<(), Stop> {
-        let Self { rings, slots, desks, settings, memory, lane, .. } = self;
+        let Self { rings, slots, desks, settings, memory, lane, gate, .. } = self;
         let Some(served) = rings.get_mut(index).and_then(Option::as_mut) else { return Err(Stop::Empty) };
         let (Some(lead), Some(desk_id)) = (slots.next(), desks.next()) else { return Err(Stop::Starved) };
         let Some(desk) = desks.get_mut(desk_id) else { return Err(Stop::Starved) };
         let chain = &mut desk.chain;
+        let again = gate.is_some() && served.ring.resubmits() > 0;
         let head = match served.ring.pop(map, chain) {
             Ok(Some(head)) => head,
             nothing => {
@@ -186,6 +211,17 @@ impl BlockChannel {
         // A chain without a byte for the status is returned without one: the guest has left us no way to say more.
         let status = chain.take_last_byte().ok();
         let header = chain.take_header(map).ok().filter(|_| status.is_some() && !fails);
+        if let Some(gate) = gate {
+            let in_any_case = self.holds > 0 || self.suspended || served.stopping;
+            if !gate.admit(weigh(header, chain), in_any_case, now_ns) {
+                slots.give_back(lead);
+                if let Some(memory) = memory {
+                    memory.end();
+                }
+                served.leave(head, again);
+                return Err(Stop::Limited);
+            }
+        }
         let mut request = Request::new(head, index as u16, status, now_ns);
         let Some([low, high]) = header else {
             slots.keep(lead, request);
@@ -292,6 +328,19 @@ impl BlockChannel {
             request.open = false;
         }
         self.finish(lead, map, now_ns);
+    }
+}
+
+/// What a request asks of the limits and of the device, from the words of its header and what is left of its chain.
+#[inline]
+fn weigh(header: Option<[u64; 2]>, chain: &Chain) -> Io {
+    let request_type = header
+        .map(|[low, high]| RequestHeader::from_words(u64::from_le(low), u64::from_le(high)))
+        .and_then(|header| RequestType::from_raw(header.request_type.get()));
+    match request_type {
+        Some(RequestType::In) => Io::read(chain.writable_bytes()),
+        Some(RequestType::Out) => Io::write(chain.readable_bytes()),
+        _ => Io::write(0),
     }
 }
 

@@ -279,11 +279,12 @@ impl Scheduler {
                 entry.claim_rest = u64::try_from(earned % reservation).unwrap_or(0);
             }
             // mClock leaves the R tag alone here: what is got beyond the reservation is not taken off it.
-            Phase::Shared if turn.forced => {
+            Phase::Shared => {
                 let part = signed.saturating_mul(i64::from(Self::SHARED_PART) - 1);
-                self.since_shared = self.since_shared.saturating_sub(part);
+                // Only a forced turn was taken from somebody, who gets it back.
+                let least = if turn.forced { i64::MIN } else { self.since_shared.min(0) };
+                self.since_shared = self.since_shared.saturating_sub(part).max(least);
             }
-            Phase::Shared => self.since_shared = self.since_shared.min(0),
         }
         if !seeded::is(Bug::StrictPriority) {
             let share = entry.share.max(1);

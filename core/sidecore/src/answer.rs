@@ -96,7 +96,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 None => Outcome::Refuse(Refusal::NoDevice, Order::AttachLane { device, lane }),
             },
             Order::Abandon { device, lane } => self.abandon(device, lane, now_ns),
-            Order::AddChannel { channel, device, lane } => self.add_channel(channel, device, lane),
+            Order::AddChannel { channel, device, lane } => self.add_channel(channel, device, lane, now_ns),
             Order::SetMode { mode } => {
                 self.mode = mode;
                 Outcome::Answer(Answer::Done)
@@ -140,6 +140,14 @@ impl<Q: BlockQueue> Sidecore<Q> {
                     Outcome::Answer(Answer::Done)
                 }
                 found => Outcome::Refuse(no_ring(found), Order::SetKick { channel, index, kick }),
+            },
+            Order::SetProgram { channel, program } => match self.channel_mut(channel) {
+                Some(found) => {
+                    found.set_program(Some(*program), now_ns);
+                    self.enrol(channel.index, now_ns);
+                    Outcome::Answer(Answer::Done)
+                }
+                None => Outcome::Refuse(Refusal::NoChannel, Order::SetProgram { channel, program }),
             },
             Order::Resume { channel } => match self.channel_mut(channel) {
                 Some(found) => {
@@ -282,7 +290,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
     /// Ends a lane's commands, and leaves its channels without a lane: the next that control gives them takes their requests.
     fn abandon(&mut self, slot: DeviceSlot, lane: LaneId, now_ns: u64) -> Outcome<Q> {
         let Self { devices, seats, services, mailbox, .. } = self;
-        let Some(Some(Device { queue, flushes, gone, .. })) = devices.get_mut(usize::from(slot.0)) else {
+        let Some(Some(Device { queue, flushes, schedule, gone, .. })) = devices.get_mut(usize::from(slot.0))
+        else {
             return Outcome::Refuse(Refusal::NoDevice, Order::Abandon { device: slot, lane });
         };
         // First, so that what is to end, and cannot be done again, is not put back.
@@ -294,12 +303,26 @@ impl<Q: BlockQueue> Sidecore<Q> {
             }
         }
         let counters = mailbox.counters();
-        let mut router = Router { seats, flushes, services, gone, counters, device: slot.0, now_ns };
-        queue.abandon(lane, &mut |completion| router.abandoned(completion));
+        let mut router =
+            Router { seats, flushes, services, gone, others: 0, counters, device: slot.0, now_ns };
+        let mut ended = 0;
+        queue.abandon(lane, &mut |completion| {
+            ended += 1;
+            router.abandoned(completion);
+        });
+        if let Some(schedule) = schedule {
+            schedule.ended(ended - router.others);
+        }
         Outcome::Answer(Answer::Done)
     }
 
-    fn add_channel(&mut self, mut channel: Box<BlockChannel>, slot: DeviceSlot, lane: LaneId) -> Outcome<Q> {
+    fn add_channel(
+        &mut self,
+        mut channel: Box<BlockChannel>,
+        slot: DeviceSlot,
+        lane: LaneId,
+        now_ns: u64,
+    ) -> Outcome<Q> {
         let ChannelId { index, incarnation } = channel.id();
         let refuse = |why, channel| Outcome::Refuse(why, Order::AddChannel { channel, device: slot, lane });
         if index >= CommandTag::CHANNELS_MAX {
@@ -331,6 +354,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             ..*seat
         };
         self.turns.push(index);
+        self.enrol(index, now_ns);
         // One that comes from another sidecore brings its kicks along.
         self.hear_channel(index);
         Outcome::Answer(Answer::Done)
@@ -408,7 +432,12 @@ impl<Q: BlockQueue> Sidecore<Q> {
         if let Some(Some(device)) = self.devices.get_mut(usize::from(seat.device)) {
             device.channels -= 1;
             device.flushes.forget(id.index);
+            if let Some(schedule) = &mut device.schedule {
+                schedule.remove(id.index);
+            }
         }
+        let slot = seat.device;
+        self.update_schedule(slot);
         self.turns.retain(|&index| index != id.index);
         Some(channel)
     }

@@ -3,6 +3,7 @@ use vfiomux_channel::{Asked, BlockChannel, CommandTag, Ending};
 
 use crate::SidecoreCounters;
 use crate::flush::Flushes;
+use crate::schedule::Schedule;
 use crate::service::Services;
 
 /// A device as this sidecore has it.
@@ -12,6 +13,8 @@ pub(crate) struct Device<Q> {
     /// Its lanes.
     pub(crate) lanes: Vec<LaneId>,
     pub(crate) flushes: Flushes,
+    /// Whose turn it is, where somebody was promised something.
+    pub(crate) schedule: Option<Box<Schedule>>,
     /// Channels on it.
     pub(crate) channels: u32,
     /// It answers no more.
@@ -25,6 +28,7 @@ impl<Q: BlockQueue> Device<Q> {
             queue,
             lanes: Vec::new(),
             flushes: Flushes::default(),
+            schedule: None,
             channels: 0,
             gone: false,
             gone_reported: false,
@@ -63,6 +67,8 @@ pub(crate) struct Router<'a> {
     pub(crate) flushes: &'a mut Flushes,
     pub(crate) services: &'a mut Services,
     pub(crate) gone: &'a mut bool,
+    /// Counts commands that were no channel's.
+    pub(crate) others: usize,
     pub(crate) counters: &'a SidecoreCounters,
     pub(crate) device: u16,
     pub(crate) now_ns: u64,
@@ -93,8 +99,14 @@ impl Router<'_> {
     fn ended(&mut self, completion: Completion, ending: Ending) {
         let tag = CommandTag::from(completion.tag);
         let known = match tag.owner {
-            CommandTag::FLUSH => self.flushes.end(tag, ending, self.seats, self.now_ns),
-            CommandTag::SERVICE => self.services.end(tag, completion.status, self.device),
+            CommandTag::FLUSH => {
+                self.others += 1;
+                self.flushes.end(tag, ending, self.seats, self.now_ns)
+            }
+            CommandTag::SERVICE => {
+                self.others += 1;
+                self.services.end(tag, completion.status, self.device)
+            }
             index => match self.seats.get_mut(usize::from(index)) {
                 // A channel that knows no such command counts it itself as well.
                 Some(Seat { channel: Some(channel), device, active, again, .. })

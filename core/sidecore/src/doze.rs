@@ -35,6 +35,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
     pub(crate) fn doze(&mut self, clock: impl Fn() -> u64) -> (Lull, u64) {
         self.mailbox.fall_asleep();
         let lull = self.arm();
+        let lull = if lull == Lull::Sleep { self.set_alarm(&clock) } else { lull };
         if lull == Lull::Sleep {
             self.counters().naps.add(1);
             self.sleep();
@@ -44,6 +45,23 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let now_ns = clock();
         self.mailbox.wake_up();
         (lull, now_ns)
+    }
+
+    /// Has the sleep end when the first channel that waits for its limit may go on. Nobody else would end it for that.
+    fn set_alarm(&mut self, clock: impl Fn() -> u64) -> Lull {
+        let due_ns = self.next_due_ns();
+        if due_ns.is_none() && !self.alarm {
+            return Lull::Sleep;
+        }
+        let after_ns = due_ns.map(|due_ns| due_ns.saturating_sub(clock()));
+        if after_ns == Some(0) {
+            return Lull::Ready;
+        }
+        self.alarm = due_ns.is_some();
+        match self.wakes.set_timer(after_ns.map(Duration::from_nanos)) {
+            Ok(()) => Lull::Sleep,
+            Err(_) => Lull::Poll,
+        }
     }
 
     /// Asks everybody to wake us, then looks once more at everything. Only on [`Lull::Sleep`] may the thread sleep.
@@ -113,7 +131,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
     /// Takes note of what has ended a sleep. False: nothing that was not known, so that it can go on.
     fn note_wakes(&mut self) -> bool {
         let Self { wakes, mailbox, devices, seats, .. } = self;
-        let (mut orders, mut completions, mut kicks) = (false, false, false);
+        let (mut orders, mut completions, mut kicks, mut alarm) = (false, false, false, false);
         for source in wakes.woken_by() {
             match source {
                 Source::Orders => {
@@ -125,6 +143,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
                     let device = devices.get_mut(usize::from(slot)).and_then(Option::as_mut);
                     completions |= device.is_some_and(|device| device.queue.arm());
                 }
+                Source::Timer => alarm = true,
                 Source::Kick(channel, _) => {
                     kicks = true;
                     if let Some(channel) =
@@ -139,7 +158,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
         counters.woken_by_orders.add(u64::from(orders));
         counters.woken_by_devices.add(u64::from(completions));
         counters.woken_by_kicks.add(u64::from(kicks));
-        orders || completions || kicks
+        orders || completions || kicks || alarm
     }
 
     /// What is most likely to come next.

@@ -36,6 +36,7 @@ mod error;
 mod flush;
 mod mailbox;
 mod order;
+mod schedule;
 mod seeded;
 mod service;
 mod sidecore;

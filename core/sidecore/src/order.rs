@@ -6,6 +6,7 @@ use vfiomux_block::{BlockQueue, Command, LaneId, Status};
 use vfiomux_channel::{BlockChannel, ChannelId, ExtentMap, Fault, RingStart, StoppedRing};
 use vfiomux_guest::{Call, Kick, MemoryMap};
 use vfiomux_hw::{DmaBuffer, Quiesced};
+use vfiomux_qos::Program;
 
 use crate::Mode;
 
@@ -129,6 +130,14 @@ pub enum Order<Q: BlockQueue> {
         index: u16,
         /// Readable when the guest has made requests available.
         kick: Option<Kick>,
+    },
+    /// Hold a channel to a program from the next turn on; the default promises nothing and limits nothing. What is left and what
+    /// is owed of a limit that the old one has too stays (Q3). Answered by [`Answer::Done`].
+    SetProgram {
+        /// Which channel.
+        channel: ChannelId,
+        /// What it is held to.
+        program: Box<Program>,
     },
     /// Take no new request and wait for those in flight. Answered by [`Answer::Done`] when nothing is in flight.
     Suspend {

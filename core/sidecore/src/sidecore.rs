@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vfiomux_block::BlockQueue;
-use vfiomux_channel::{Asked, BlockChannel, ChannelId, Turn};
+use vfiomux_channel::{Asked, BlockChannel, ChannelId, Served, Turn};
 use vfiomux_guest::RingWatch;
 use vfiomux_hw::Guard;
 
@@ -71,7 +71,7 @@ pub struct Sidecore<Q: BlockQueue> {
     /// Indices of the seats that are taken, in the order in which they take their turns.
     pub(crate) turns: Vec<u16>,
     /// Whose turn comes first in the next breath, by place in `turns`.
-    first_turn: usize,
+    pub(crate) first_turn: usize,
     /// The rings of all channels, in no particular order.
     watches: Vec<Watch>,
     /// When all rings were last looked at; the end of time when that was before a sleep.
@@ -87,6 +87,10 @@ pub struct Sidecore<Q: BlockQueue> {
     pub(crate) outbox: VecDeque<Report<Q>>,
     /// What it listens to when it sleeps.
     pub(crate) wakes: WakeSet,
+    /// The timer among it is set.
+    pub(crate) alarm: bool,
+    /// Some device has a schedule.
+    pub(crate) scheduled: bool,
     /// What its thread does when there is nothing to do.
     pub(crate) mode: Mode,
     pub(crate) shut_down: bool,
@@ -114,6 +118,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
             pending: Vec::new(),
             outbox: VecDeque::new(),
             wakes,
+            alarm: false,
+            scheduled: false,
             mode: Mode::default(),
             shut_down: false,
         };
@@ -187,11 +193,15 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let Self { devices, seats, services, mailbox, budgets, .. } = self;
         let mut taken = 0;
         for (index, device) in devices.iter_mut().enumerate() {
-            let Some(Device { queue, flushes, gone, .. }) = device else { continue };
+            let Some(Device { queue, flushes, schedule, gone, .. }) = device else { continue };
             let counters = mailbox.counters();
             let mut router =
-                Router { seats, flushes, services, gone, counters, device: index as u16, now_ns };
-            taken += queue.poll(budgets.completions, &mut |completion| router.completed(completion));
+                Router { seats, flushes, services, gone, others: 0, counters, device: index as u16, now_ns };
+            let ended = queue.poll(budgets.completions, &mut |completion| router.completed(completion));
+            if let Some(schedule) = schedule {
+                schedule.ended(ended - router.others);
+            }
+            taken += ended;
         }
         taken
     }
@@ -214,27 +224,39 @@ impl<Q: BlockQueue> Sidecore<Q> {
 
     /// Gives every channel that has something to do its turn.
     fn serve(&mut self, now_ns: u64, work: &mut Work) {
-        let turns = self.turns.len();
-        for step in 0..turns {
-            let place = self.first_turn + step;
-            let place = if place < turns { place } else { place - turns };
-            let Some(&index) = self.turns.get(place) else { continue };
-            if self.seats.get(usize::from(index)).is_some_and(|seat| seat.active) {
-                self.serve_channel(index, now_ns, work);
+        let (turns, budget) = (self.turns.len(), self.budgets.requests);
+        if self.scheduled {
+            self.serve_scheduled(now_ns, work);
+        } else {
+            for step in 0..turns {
+                let place = self.first_turn + step;
+                let place = if place < turns { place } else { place - turns };
+                let Some(&index) = self.turns.get(place) else { continue };
+                if self.seats.get(usize::from(index)).is_some_and(|seat| seat.active) {
+                    self.serve_channel(index, budget, now_ns, work);
+                }
             }
         }
         self.first_turn = if self.first_turn + 1 < turns { self.first_turn + 1 } else { 0 };
     }
 
-    /// Gives a channel its turn.
-    fn serve_channel(&mut self, index: u16, now_ns: u64, work: &mut Work) {
-        let Self { seats, devices, services, mailbox, budgets, .. } = self;
-        let Some(seat) = seats.get_mut(usize::from(index)) else { return };
-        let Some(channel) = &mut seat.channel else { return };
+    /// Gives a channel its turn, of at most `budget` requests.
+    pub(crate) fn serve_channel(&mut self, index: u16, budget: u32, now_ns: u64, work: &mut Work) -> Served {
+        let Self { seats, devices, services, mailbox, .. } = self;
+        let none = Served::default();
+        let Some(seat) = seats.get_mut(usize::from(index)) else { return none };
+        let Some(channel) = &mut seat.channel else { return none };
         let slot = seat.device;
-        let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return };
-        let turn = Turn { now_ns, looked_ns: self.looked_ns, budget: budgets.requests };
+        let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return none };
+        let turn = Turn { now_ns, looked_ns: self.looked_ns, budget };
+        let lane = channel.lane().filter(|_| device.schedule.is_some());
+        let before = lane.map_or(0, |lane| device.queue.in_flight(lane));
         let served = channel.serve(turn, &mut *device.queue);
+        if let (Some(schedule), Some(lane)) = (&mut device.schedule, lane) {
+            schedule.sent(device.queue.in_flight(lane).saturating_sub(before));
+        }
+        // What is returned in this breath is published, also of a channel that was not found by a look.
+        seat.active = true;
         if !seeded::is(Bug::AskedForEver) {
             seat.asked = Asked::Nothing;
         }
@@ -249,10 +271,15 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let id = channel.id();
         // What has ended where it was submitted is returned while its state is still in the cache.
         if device.queue.has_ended() {
-            let Device { queue, flushes, gone, .. } = device;
+            let Device { queue, flushes, schedule, gone, .. } = device;
             let counters = mailbox.counters();
-            let mut router = Router { seats, flushes, services, gone, counters, device: slot, now_ns };
-            work.completions += queue.poll(usize::MAX, &mut |completion| router.completed(completion));
+            let mut router =
+                Router { seats, flushes, services, gone, others: 0, counters, device: slot, now_ns };
+            let ended = queue.poll(usize::MAX, &mut |completion| router.completed(completion));
+            if let Some(schedule) = schedule {
+                schedule.ended(ended - router.others);
+            }
+            work.completions += ended;
         }
         if let Some(fault) = fault {
             // What it is kicked for is of no interest any more.
@@ -260,6 +287,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             self.changed = true;
             self.report(Report::Quarantined { channel: id, fault });
         }
+        served
     }
 
     /// Lets the guests see what was returned to them. Gives how many were called.

@@ -8,10 +8,14 @@
 //! next sleep at once, needlessly, and once.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 
 use crate::SidecoreError;
 
@@ -27,18 +31,22 @@ pub(crate) enum Source {
     Device(u16),
     /// A ring's kick: index of the channel, of the ring.
     Kick(u16, u16),
+    /// The time that a sleep was to end at.
+    Timer,
 }
 
 /// Bits of a token that tell a kick's ring, or a device's slot.
 const LOW_BITS: u32 = 16;
 const DEVICE: usize = 1 << (2 * LOW_BITS);
 const KICK: usize = 2 << (2 * LOW_BITS);
+const TIMER: usize = 4 << (2 * LOW_BITS);
 
 impl From<Source> for Token {
     fn from(source: Source) -> Self {
         Self(match source {
             Source::Orders => 0,
             Source::Device(slot) => DEVICE | usize::from(slot),
+            Source::Timer => TIMER,
             Source::Kick(channel, ring) => KICK | usize::from(channel) << LOW_BITS | usize::from(ring),
         })
     }
@@ -49,6 +57,7 @@ impl From<Token> for Source {
         let low = |bits: usize| (bits & 0xffff) as u16;
         match token {
             0 => Self::Orders,
+            TIMER => Self::Timer,
             _ if token & KICK != 0 => Self::Kick(low(token >> LOW_BITS), low(token)),
             _ => Self::Device(low(token)),
         }
@@ -60,14 +69,22 @@ impl From<Token> for Source {
 pub(crate) struct WakeSet {
     poll: Poll,
     events: Events,
+    /// Set for a sleep that is to end at a time. A kernel's time-out for the set itself counts in milliseconds.
+    timer: OwnedFd,
     /// What the kernel would not listen to. While there is any, there is no sleep.
     unheard: Vec<Source>,
 }
 
 impl WakeSet {
     pub(crate) fn new() -> Result<Self, SidecoreError> {
-        let poll = Poll::new().map_err(|source| SidecoreError::Descriptor { source })?;
-        Ok(Self { poll, events: Events::with_capacity(EVENTS_MAX), unheard: Vec::new() })
+        let failed = |source| SidecoreError::Descriptor { source };
+        let poll = Poll::new().map_err(failed)?;
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags).map_err(|error| failed(error.into()))?;
+        let mut wakes = Self { poll, events: Events::with_capacity(EVENTS_MAX), timer, unheard: Vec::new() };
+        let fd = wakes.timer.as_raw_fd();
+        wakes.listen(Source::Timer, fd);
+        Ok(wakes)
     }
 
     /// Listens to a descriptor, until it is [forgotten](Self::forget); the caller keeps it open until then.
@@ -97,7 +114,20 @@ impl WakeSet {
     /// Whether a sleep would end at once.
     #[cfg(test)]
     pub(crate) fn is_woken(&mut self) -> bool {
-        self.poll.poll(&mut self.events, Some(std::time::Duration::ZERO)).is_ok() && !self.events.is_empty()
+        self.poll.poll(&mut self.events, Some(Duration::ZERO)).is_ok() && !self.events.is_empty()
+    }
+
+    /// Has the next sleep end after so long, or not for its length.
+    pub(crate) fn set_timer(&mut self, after: Option<Duration>) -> io::Result<()> {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // No time at all would mean no timer.
+        let after = after.map(|after| after.max(Duration::from_nanos(1)));
+        // As far away as the kernel counts, when it is further.
+        let far = Timespec { tv_sec: i64::MAX, tv_nsec: 0 };
+        let it_value = after.map_or(zero, |after| Timespec::try_from(after).unwrap_or(far));
+        let once = Itimerspec { it_interval: zero, it_value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
     }
 
     /// What ended the sleep.
@@ -108,13 +138,11 @@ impl WakeSet {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-
     use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;
 
-    fn raised() -> std::os::fd::OwnedFd {
+    fn raised() -> OwnedFd {
         eventfd(1, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap()
     }
 
@@ -122,7 +150,8 @@ mod tests {
     fn a_token_tells_its_source() {
         let ends = [0, 1, 0xfffe, 0xffff];
         let kicks = ends.iter().flat_map(|&channel| ends.map(|ring| Source::Kick(channel, ring)));
-        for source in ends.map(Source::Device).into_iter().chain(kicks).chain([Source::Orders]) {
+        for source in ends.map(Source::Device).into_iter().chain(kicks).chain([Source::Orders, Source::Timer])
+        {
             assert_eq!(Source::from(Token::from(source)), source);
         }
     }
@@ -141,6 +170,20 @@ mod tests {
         rustix::io::write(&kick, &1u64.to_ne_bytes()).unwrap();
         wakes.wait().unwrap();
         assert_eq!(wakes.woken_by().collect::<Vec<_>>(), [Source::Kick(3, 1)]);
+    }
+
+    #[test]
+    fn a_sleep_ends_at_its_time_when_nothing_else_ends_it() {
+        let mut wakes = WakeSet::new().unwrap();
+        wakes.set_timer(Some(Duration::ZERO)).unwrap();
+        wakes.wait().unwrap();
+        assert_eq!(wakes.woken_by().collect::<Vec<_>>(), [Source::Timer]);
+        wakes.set_timer(Some(Duration::MAX)).unwrap();
+        wakes.set_timer(None).unwrap();
+        let kick = raised();
+        wakes.listen(Source::Kick(0, 0), kick.as_raw_fd());
+        wakes.wait().unwrap();
+        assert_eq!(wakes.woken_by().collect::<Vec<_>>(), [Source::Kick(0, 0)]);
     }
 
     #[test]

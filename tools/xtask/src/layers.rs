@@ -19,14 +19,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vfiomux-vhost", &["vfiomux-spec"]),
     ("vfiomux-nvme", &["vfiomux-spec", "vfiomux-hw", "vfiomux-block"]),
     ("vfiomux-sim", &["vfiomux-spec", "vfiomux-hw"]),
-    ("vfiomux-channel", &["vfiomux-spec", "vfiomux-hw", "vfiomux-block", "vfiomux-guest"]),
-    ("vfiomux-sidecore", &["vfiomux-hw", "vfiomux-block", "vfiomux-guest", "vfiomux-channel"]),
+    ("vfiomux-channel", &["vfiomux-spec", "vfiomux-hw", "vfiomux-block", "vfiomux-guest", "vfiomux-qos"]),
+    ("vfiomux-sidecore", &["vfiomux-hw", "vfiomux-block", "vfiomux-guest", "vfiomux-qos", "vfiomux-channel"]),
     (
         "vfiomux-manager",
         &[
             "vfiomux-spec",
             "vfiomux-rpc",
             "vfiomux-policy",
+            "vfiomux-qos",
             "vfiomux-hw",
             "vfiomux-block",
             "vfiomux-guest",

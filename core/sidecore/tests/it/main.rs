@@ -4,6 +4,7 @@ mod allocation;
 mod data;
 mod fairness;
 mod flush;
+mod guarantees;
 mod hostile;
 mod moves;
 mod orders;

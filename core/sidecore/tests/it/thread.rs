@@ -12,6 +12,7 @@ use vfiomux_guest::driver::{Arena, Buffer};
 use vfiomux_guest::memory::{MapRegion, MemoryMap};
 use vfiomux_guest::ring::SplitRing;
 use vfiomux_guest::{Call, Kick};
+use vfiomux_qos::{CostModel, Guarantees, Limits, Program, Rate};
 use vfiomux_sidecore::{
     Answer, DeviceSlot, Handle, Mode, Order, Report, SidecoreError, SidecoreThread, ThreadSettings,
 };
@@ -152,6 +153,23 @@ fn an_adaptive_sidecore_sleeps_when_its_spin_is_over() {
         guest.round_trip();
     }
     assert!(guest.thread.handle().counters().naps.get() >= 5);
+    guest.end();
+}
+
+/// Q1 on the real thing, and V3: nothing wakes a sidecore for a limit but the time.
+#[test]
+fn a_sidecore_sleeps_until_a_limit_affords_the_next_request() {
+    let mut guest = Guest::new(Mode::Event, kick());
+    let limits = Limits { ops: Some(Rate { per_second: 200, burst: 1 }), ..Limits::default() };
+    let guarantees = Guarantees { limits, ..Guarantees::default() };
+    let program = Box::new(Program::compile(&guarantees, CostModel::default()).unwrap());
+    assert!(matches!(ask(guest.thread.handle(), Order::SetProgram { channel: ID, program }), Answer::Done));
+    let (start, naps) = (Instant::now(), guest.thread.handle().counters().naps.get());
+    for _ in 0..5 {
+        guest.round_trip();
+    }
+    assert!(start.elapsed() >= Duration::from_millis(20), "{:?}", start.elapsed());
+    assert!(guest.thread.handle().counters().naps.get() - naps >= 4);
     guest.end();
 }
 

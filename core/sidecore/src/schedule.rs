@@ -1,0 +1,244 @@
+//! Whose turn it is on a device whose channels have guarantees.
+//!
+//! Limits are the channels' own: each asks its account before it takes a request from a ring. What is decided here is the
+//! order, and only where there is one to decide. As long as the device has room for all that is asked for, channels have their
+//! turns as anywhere else, and nothing is counted but limits. When its window is full and somebody has more, the scheduler gives
+//! the turns, a slice each, until nobody has anything left.
+//!
+//! A device none of whose channels was promised anything has no schedule, and costs what it would without this file.
+
+use vfiomux_block::BlockQueue;
+use vfiomux_channel::{BlockChannel, Served};
+use vfiomux_qos::{Next, Program, Scheduler, Window};
+
+use crate::device::Device;
+use crate::{Sidecore, Work};
+
+/// Commands that a device may have of us. Enough to keep a fast one busy; what is beyond waits where we decide.
+const WINDOW_COMMANDS: u32 = 128;
+
+/// Requests of a turn that the scheduler gives: well below a millisecond of any device that is shared.
+const SLICE_REQUESTS: u32 = 8;
+
+/// The order among the channels of one device.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    scheduler: Scheduler,
+    window: Window,
+    /// Commands that may still go in this breath: what ends meanwhile makes room for the next.
+    left: u32,
+    /// More is asked for than there is room for.
+    contended: bool,
+}
+
+impl Schedule {
+    fn new(places: u16, in_flight: u32) -> Self {
+        let mut window = Window::new(WINDOW_COMMANDS);
+        window.sent(in_flight);
+        Self { scheduler: Scheduler::new(places), window, left: 0, contended: false }
+    }
+
+    /// Commands of channels went to the device.
+    pub(crate) fn sent(&mut self, commands: usize) {
+        let commands = u32::try_from(commands).unwrap_or(u32::MAX);
+        self.window.sent(commands);
+        self.left = self.left.saturating_sub(commands);
+    }
+
+    /// Commands of channels have ended.
+    pub(crate) fn ended(&mut self, commands: usize) {
+        self.window.ended(u32::try_from(commands).unwrap_or(u32::MAX));
+    }
+
+    /// Forgets a channel.
+    pub(crate) fn remove(&mut self, place: u16) {
+        self.scheduler.remove(place);
+    }
+}
+
+impl<Q: BlockQueue> Device<Q> {
+    /// Commands at the device, whosever they are.
+    fn commands_in_flight(&self) -> u32 {
+        let sum: usize = self.lanes.iter().map(|&lane| self.queue.in_flight(lane)).sum();
+        u32::try_from(sum).unwrap_or(u32::MAX)
+    }
+}
+
+/// Whether a channel was promised anything, or is held to anything.
+fn is_promised(channel: &BlockChannel) -> bool {
+    channel.program().is_some_and(|program| *program != Program::default())
+}
+
+impl<Q: BlockQueue> Sidecore<Q> {
+    /// Gives every channel that has something to do its turn, on devices some of which have a schedule.
+    pub(crate) fn serve_scheduled(&mut self, now_ns: u64, work: &mut Work) {
+        self.open_windows(now_ns);
+        let turns = self.turns.len();
+        for step in 0..turns {
+            let place = self.first_turn + step;
+            let place = if place < turns { place } else { place - turns };
+            let Some(&index) = self.turns.get(place) else { continue };
+            if self.seats.get(usize::from(index)).is_some_and(|seat| seat.active)
+                && let Some(budget) = self.allowance(index, now_ns)
+            {
+                let served = self.serve_channel(index, budget, now_ns, work);
+                self.note(index, served, now_ns);
+            }
+        }
+        for slot in 0..self.devices.len() {
+            self.serve_contended(slot, now_ns, work);
+        }
+    }
+
+    /// Sees what each window has room for, and gives a turn to the channels whose limits may have let go.
+    fn open_windows(&mut self, now_ns: u64) {
+        let Self { devices, seats, .. } = self;
+        for device in devices.iter_mut().flatten() {
+            if device.schedule.as_ref().is_some_and(|schedule| schedule.window.room() == 0) {
+                // Commands that nobody counted, control's own and flushes, may have come and gone: they count from now on.
+                let in_flight = device.commands_in_flight();
+                if let Some(schedule) = &mut device.schedule {
+                    schedule.window.ended(u32::MAX);
+                    schedule.window.sent(in_flight);
+                }
+            }
+            let Some(schedule) = &mut device.schedule else { continue };
+            schedule.left = schedule.window.room();
+            while let Some(place) = schedule.scheduler.due(now_ns) {
+                if let Some(seat) = seats.get_mut(usize::from(place)) {
+                    seat.active = true;
+                }
+            }
+        }
+    }
+
+    /// How many requests a channel may take now; `None` when the scheduler gives it its turn.
+    fn allowance(&mut self, index: u16, now_ns: u64) -> Option<u32> {
+        let requests = self.budgets.requests;
+        let seat = self.seats.get(usize::from(index))?;
+        let device = self.devices.get_mut(usize::from(seat.device))?.as_mut()?;
+        let Some(schedule) = &mut device.schedule else { return Some(requests) };
+        if schedule.contended || schedule.left == 0 {
+            schedule.contended = true;
+            schedule.scheduler.ready(index, now_ns);
+            return None;
+        }
+        Some(requests.min(schedule.left))
+    }
+
+    /// Notes how a channel stands after a turn that the scheduler did not give.
+    fn note(&mut self, index: u16, served: Served, now_ns: u64) {
+        let Some(schedule) = self.schedule_of(index) else { return };
+        if let Some(later) = served.not_before {
+            schedule.scheduler.throttle(index, later);
+        } else if schedule.left == 0 && served.again {
+            schedule.contended = true;
+            schedule.scheduler.ready(index, now_ns);
+        } else {
+            schedule.scheduler.idle(index);
+        }
+    }
+
+    /// Gives turns on a device that more is asked of than it has room for.
+    fn serve_contended(&mut self, slot: usize, now_ns: u64, work: &mut Work) {
+        while let Some(schedule) = self.contended(slot)
+            && schedule.left > 0
+            && let Next::Turn(turn) = schedule.scheduler.next(now_ns)
+        {
+            let left = schedule.left;
+            let budget = SLICE_REQUESTS.min(left).min(self.budgets.requests);
+            let served = self.serve_channel(turn.place, budget, now_ns, work);
+            let Some(schedule) = self.contended(slot) else { return };
+            // Requests that needed no command count as well: a breath is bounded, whatever a guest asks for.
+            schedule.left = schedule.left.min(left.saturating_sub(served.requests));
+            schedule.scheduler.charge(turn, served.cost);
+            if let Some(later) = served.not_before {
+                schedule.scheduler.throttle(turn.place, later);
+            } else if !served.again {
+                schedule.scheduler.idle(turn.place);
+            } else if served.requests == 0 {
+                // It has no room of its own, and is asked again in the next breath.
+                schedule.scheduler.block(turn.place);
+            }
+        }
+        if let Some(schedule) = self.contended(slot) {
+            schedule.contended = schedule.scheduler.backlogged() > 0;
+            work.more |= schedule.contended;
+        }
+    }
+
+    fn contended(&mut self, slot: usize) -> Option<&mut Schedule> {
+        let device = self.devices.get_mut(slot)?.as_mut()?;
+        device.schedule.as_deref_mut().filter(|schedule| schedule.contended)
+    }
+
+    fn schedule_of(&mut self, index: u16) -> Option<&mut Schedule> {
+        let seat = self.seats.get(usize::from(index))?;
+        self.devices.get_mut(usize::from(seat.device))?.as_mut()?.schedule.as_deref_mut()
+    }
+
+    /// When the first channel that waits for its limit may go on. It wakes us by no descriptor.
+    pub(crate) fn next_due_ns(&self) -> Option<u64> {
+        let schedules = self.devices.iter().flatten().filter_map(|device| device.schedule.as_ref());
+        schedules.filter_map(|schedule| schedule.scheduler.next_due_ns()).min()
+    }
+
+    /// A channel has come to a device, or its program has changed.
+    pub(crate) fn enrol(&mut self, index: u16, now_ns: u64) {
+        let Some(slot) = self.seats.get(usize::from(index)).map(|seat| seat.device) else { return };
+        if self.update_schedule(slot) {
+            return;
+        }
+        let places = u16::try_from(self.seats.len()).unwrap_or(u16::MAX);
+        let Self { devices, seats, .. } = self;
+        if let Some(Some(Device { schedule: Some(schedule), .. })) = devices.get_mut(usize::from(slot))
+            && let Some(channel) = seats.get_mut(usize::from(index)).and_then(|seat| seat.channel.as_mut())
+        {
+            schedule.scheduler.make_room(places);
+            seat_in(schedule, index, channel, now_ns);
+        }
+    }
+
+    /// Gives a device a schedule when one of its channels was promised something, and takes it away when none is left. True: it
+    /// has been made, with every channel, or was not needed.
+    pub(crate) fn update_schedule(&mut self, slot: u16) -> bool {
+        let places = u16::try_from(self.seats.len()).unwrap_or(u16::MAX);
+        let Self { devices, seats, .. } = self;
+        let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return true };
+        let here = (0u16..).zip(seats.iter_mut()).filter(|(_, seat)| seat.device == slot);
+        let mut here: Vec<_> =
+            here.filter_map(|(index, seat)| Some((index, seat.channel.as_mut()?))).collect();
+        let needed = here.iter().any(|(_, channel)| is_promised(channel));
+        match (needed, device.schedule.is_some()) {
+            (true, true) => return false,
+            (true, false) => {
+                let mut schedule = Schedule::new(places, device.commands_in_flight());
+                for (index, channel) in &mut here {
+                    seat_in(&mut schedule, *index, channel, 0);
+                }
+                device.schedule = Some(Box::new(schedule));
+            }
+            (false, _) => {
+                device.schedule = None;
+                here.iter_mut().for_each(|(_, channel)| channel.set_program(None, 0));
+            }
+        }
+        self.scheduled = self.devices.iter().flatten().any(|device| device.schedule.is_some());
+        true
+    }
+}
+
+/// Seats a channel in a schedule, or changes what it is promised there. One that was promised nothing has the usual share.
+fn seat_in(schedule: &mut Schedule, index: u16, channel: &mut BlockChannel, now_ns: u64) {
+    let program = channel.program().copied().unwrap_or_default();
+    if channel.program().is_none() {
+        // It limits nothing, so it does not matter since when.
+        channel.set_program(Some(program), 0);
+    }
+    if schedule.scheduler.contains(index) {
+        schedule.scheduler.retune(index, &program, now_ns);
+    } else {
+        // There is a place for every seat.
+        let _ = schedule.scheduler.add(index, &program);
+    }
+}
