@@ -5,12 +5,14 @@
 //! ```text
 //!             Handle (control)                       breath(now_ns)
 //!   orders ──► mailbox ─────────────► 1 carry out orders
-//!                                     2 poll every device ──► channels end requests
-//!                                     3 what found its lane full: control's own, merged flushes
-//!                                     4 every channel in turn, a budget each ──► commands
-//!                                     5 merged flushes, then one doorbell a lane
-//!                                     6 publish what was returned, call the guests that ask for it
-//!   reports ◄── queue, descriptor ◄── 7 answer the orders whose wait is over
+//!                                     2 look at every ring, from outside ──► who has something to do
+//!                                     3 poll every device ──► channels end requests
+//!                                     4 what found its lane full: control's own, merged flushes
+//!                                     5 those who have something to do in turn, a budget each ──► commands;
+//!                                       what has ended where it was submitted ──► channels end requests
+//!                                     6 merged flushes, then one doorbell a lane
+//!                                     7 publish what was returned, call the guests that ask for it
+//!   reports ◄── queue, descriptor ◄── 8 answer the orders whose wait is over
 //! ```
 //!
 //! A breath has no clock, no thread and no lock in it, so that a test can step the whole machine by hand; without orders it
