@@ -64,8 +64,9 @@ fn by_depth(
     let rows =
         || report.summary.iter().filter(|row| row.group == "guest" && row.workload.starts_with(pattern));
     rows().next()?;
-    let depth = Axis::logarithmic("depth").ticks(DEPTHS.map(f64::from));
-    let mut chart = LineChart::new(title, depth, Axis::linear(label));
+    let measured = |depth: &u16| rows().any(|row| row.workload == format!("{pattern}-qd{depth}"));
+    let ticks: Vec<f64> = DEPTHS.into_iter().filter(measured).map(f64::from).collect();
+    let mut chart = LineChart::new(title, Axis::logarithmic("depth").ticks(ticks), Axis::logarithmic(label));
     for name in contenders(rows()) {
         let points = DEPTHS.iter().filter_map(|depth| {
             let workload = format!("{pattern}-qd{depth}");
@@ -97,7 +98,9 @@ fn latencies(report: &Report, workload: &str, title: &str) -> Option<LineChart> 
 fn guests(report: &Report) -> Option<LineChart> {
     let rows = || report.summary.iter().filter(|row| row.group == "guests");
     rows().next()?;
-    let number = Axis::logarithmic("guests").ticks(GUESTS.map(|guests| guests as f64));
+    let measured = |guests: &usize| rows().any(|row| row.workload == format!("guests-{guests}"));
+    let ticks: Vec<f64> = GUESTS.into_iter().filter(measured).map(|guests| guests as f64).collect();
+    let number = Axis::logarithmic("guests").ticks(ticks);
     let mut chart =
         LineChart::new("Guests on one core", number, Axis::linear("total throughput, one guest = 1"));
     for name in contenders(rows()) {
@@ -114,11 +117,16 @@ fn guests(report: &Report) -> Option<LineChart> {
 
 /// I/O per core, ours to each peer, by depth.
 fn ratios(report: &Report) -> Option<BarChart> {
-    let workloads = DEPTHS.map(|depth| format!("randread-4k-qd{depth}"));
+    let measured = |depth: &u16| {
+        let workload = format!("randread-4k-qd{depth}");
+        report.ratios.iter().any(|ratio| ratio.workload == workload)
+    };
+    let depths: Vec<u16> = DEPTHS.into_iter().filter(measured).collect();
+    let workloads: Vec<String> = depths.iter().map(|depth| format!("randread-4k-qd{depth}")).collect();
     let mut chart = BarChart::new(
         "I/O per core, 4 KiB random reads: ours to peer",
         Axis::logarithmic("ratio"),
-        DEPTHS.map(|depth| format!("depth {depth}")),
+        depths.iter().map(|depth| format!("depth {depth}")),
     );
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for ratio in report.ratios.iter().filter(|ratio| ratio.group == "guest") {
@@ -139,7 +147,7 @@ fn ratios(report: &Report) -> Option<BarChart> {
         });
         chart = chart.series_with_spread(format!("{ours} / {peer}"), bars.collect::<Vec<_>>());
     }
-    Some(chart.reference("equal", 1.0))
+    Some(chart.around("equal", 1.0))
 }
 
 /// What servers use while nothing is asked of them.

@@ -28,7 +28,7 @@ impl Spread {
     }
 }
 
-/// Fewer calm runs than this do not stand for all.
+/// Fewer calm runs, or fair pairs, than this do not stand for all.
 const CALM_MIN: usize = 3;
 
 /// Of values with whether they were measured in calm: those that were, if they are enough, else all.
@@ -84,7 +84,16 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The ratios of one side to the other in the rounds that have both; in calm ones only, if they are enough.
+/// Whether the cores were as far apart for the one as for the other. Virtual cores move, and most of what a request costs
+/// is the time that cache lines take from core to core: a pair across such a move compares places, not servers.
+fn equally_apart(run: &Measurement, partner: &Measurement) -> bool {
+    const ALIKE: f64 = 1.5;
+    let distances = run.core_to_core_ns.zip(partner.core_to_core_ns);
+    distances.is_none_or(|(one, other)| one.max(other) <= ALIKE * one.min(other))
+}
+
+/// The ratios of one side to the other in the rounds that have both; of fair pairs only, if they are enough:
+/// both runs calm, and the cores equally far apart.
 pub(crate) fn paired(
     all: &[Measurement],
     metric: Metric,
@@ -93,8 +102,8 @@ pub(crate) fn paired(
 ) -> Option<Spread> {
     let ratios = ours.of(all).filter_map(|run| {
         let partner = theirs.of(all).find(|other| other.round == run.round)?;
-        let is_calm = run.figures.is_calm() && partner.figures.is_calm();
-        Some((is_calm, metric.of(&run.figures) / metric.of(&partner.figures)))
+        let fair = run.figures.is_calm() && partner.figures.is_calm() && equally_apart(run, partner);
+        Some((fair, metric.of(&run.figures) / metric.of(&partner.figures)))
     });
     Spread::of(calm(ratios))
 }
@@ -170,6 +179,16 @@ pub(crate) mod tests {
         let few = [(true, 1.0), (true, 2.0), (false, 9.0)];
         assert_eq!(calm(few), [1.0, 2.0, 9.0]);
         assert_eq!(calm(few.into_iter().chain([(true, 3.0)])), [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn a_pair_whose_cores_moved_apart_between_its_runs_is_not_fair() {
+        let (near, mut far) = (run("w", "ours", 0, 1.0, 1.0), run("w", "peer", 0, 1.0, 1.0));
+        assert!(equally_apart(&near, &far));
+        far.core_to_core_ns = Some(150.0);
+        assert!(!equally_apart(&near, &far));
+        far.core_to_core_ns = None;
+        assert!(equally_apart(&near, &far));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct BarChart {
     groups: Vec<String>,
     series: Vec<(String, Vec<Bar>)>,
     reference: Option<(String, f64)>,
+    /// Whether bars stand on the reference line, and hang from it when they are less.
+    from_reference: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,7 @@ impl BarChart {
         groups: impl IntoIterator<Item = G>,
     ) -> Self {
         let groups = groups.into_iter().map(Into::into).collect();
-        Self { title: title.into(), y, groups, series: Vec::new(), reference: None }
+        Self { title: title.into(), y, groups, series: Vec::new(), reference: None, from_reference: false }
     }
 
     /// Adds one bar to each group, in the order of the groups. `NAN` leaves a gap.
@@ -66,6 +68,13 @@ impl BarChart {
         self
     }
 
+    /// Draws a line across the chart on which the bars stand, and from which they hang where they are less: for ratios.
+    #[must_use]
+    pub fn around(mut self, name: impl Into<String>, value: f64) -> Self {
+        self.from_reference = true;
+        self.reference(name, value)
+    }
+
     /// The chart as an SVG document.
     pub fn to_svg(&self) -> Result<String, PlotError> {
         let bars = self.series.iter().flat_map(|(_, bars)| bars);
@@ -74,17 +83,19 @@ impl BarChart {
         let x = Span::of_fields(&self.groups);
         let (left, right) = (x.low, x.high);
         // A linear axis starts at zero; on a logarithmic one a bar stands on the bottom of the chart.
-        let ground = self.y.position(0.0).unwrap_or(y.low);
+        let zero = self.y.position(0.0).unwrap_or(y.low);
+        let reference = self.reference.as_ref().and_then(|(_, value)| self.y.position(*value));
+        let ground = reference.filter(|_| self.from_reference).unwrap_or(zero);
         let bars_of =
             self.series.iter().enumerate().map(|(index, (name, _))| (name.as_str(), frame::colour(index)));
-        let reference = self.reference.iter().map(|(name, _)| (name.as_str(), REFERENCE));
+        let line = self.reference.iter().map(|(name, _)| (name.as_str(), REFERENCE));
         let frame = Frame {
             title: &self.title,
             x_label: "",
             y_label: &self.y.label,
             x,
             y,
-            legend: bars_of.chain(reference).collect(),
+            legend: bars_of.chain(line).collect(),
         };
         frame.draw(|plane| {
             let width = FILLED / self.series.len().max(1) as f64;
@@ -110,7 +121,7 @@ impl BarChart {
                     ),
                 )?;
             }
-            if let Some(at) = self.reference.as_ref().and_then(|(_, value)| self.y.position(*value)) {
+            if let Some(at) = reference {
                 plane.draw_series([PathElement::new(
                     vec![(left, at), (right, at)],
                     REFERENCE.stroke_width(2),

@@ -21,8 +21,8 @@ const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
-/// Distinguishable also by people who see fewer colours (Okabe and Ito's palette, without its yellow).
-const COLOURS: [RGBColor; 7] = [
+/// The first seven are distinguishable also by people who see fewer colours (Okabe and Ito's palette, without its yellow).
+const COLOURS: [RGBColor; 10] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -30,6 +30,9 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
     RGBColor(70, 70, 70),
+    RGBColor(106, 61, 154),
+    RGBColor(140, 86, 75),
+    RGBColor(140, 150, 20),
 ];
 
 /// The colour of a series, by its place in the chart.

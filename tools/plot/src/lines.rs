@@ -16,6 +16,8 @@ pub struct LineChart {
     title: String,
     x: Axis,
     y: Axis,
+    /// Whether each point is a measurement of its own and gets a mark.
+    marked: bool,
     series: Vec<Series>,
 }
 
@@ -23,7 +25,6 @@ pub struct LineChart {
 struct Series {
     name: String,
     points: Vec<Point>,
-    marked: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,13 +38,14 @@ struct Point {
 impl LineChart {
     /// An empty chart.
     pub fn new(title: impl Into<String>, x: Axis, y: Axis) -> Self {
-        Self { title: title.into(), x, y, series: Vec::new() }
+        Self { title: title.into(), x, y, marked: true, series: Vec::new() }
     }
 
     /// An empty chart of distributions: a series is `(percentile, value)`, percentiles from 0 to below 100, and values
     /// are on a logarithmic axis with this label (`"latency, µs"`).
     pub fn percentiles(title: impl Into<String>, value_label: impl Into<String>) -> Self {
-        Self::new(title, Axis::percentile("percentile"), Axis::logarithmic(value_label))
+        let axes = (Axis::percentile("percentile"), Axis::logarithmic(value_label));
+        Self { marked: false, ..Self::new(title, axes.0, axes.1) }
     }
 
     /// Adds a line through `(x, y)`, in the order given.
@@ -59,11 +61,8 @@ impl LineChart {
         name: impl Into<String>,
         points: impl IntoIterator<Item = (f64, f64, f64, f64)>,
     ) -> Self {
-        let points: Vec<Point> =
-            points.into_iter().map(|(x, y, low, high)| Point { x, y, low, high }).collect();
-        // Marks tell measured points apart; on a distribution of hundreds they would only hide the line.
-        let marked = points.len() <= 24;
-        self.series.push(Series { name: name.into(), points, marked });
+        let points = points.into_iter().map(|(x, y, low, high)| Point { x, y, low, high }).collect();
+        self.series.push(Series { name: name.into(), points });
         self
     }
 
@@ -89,7 +88,7 @@ impl LineChart {
                 let placed: Vec<(f64, f64)> =
                     series.points.iter().filter_map(|point| self.place(point.x, point.y)).collect();
                 plane.draw_series(LineSeries::new(placed.iter().copied(), colour.stroke_width(2)))?;
-                if series.marked {
+                if self.marked {
                     plane.draw_series(placed.iter().map(|at| Circle::new(*at, 3, colour.filled())))?;
                 }
                 let spreads = series.points.iter().filter(|point| point.low < point.high);
