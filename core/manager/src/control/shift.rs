@@ -219,8 +219,9 @@ impl Control {
         let Some(channel) = self.channels.get_mut(&way.channel) else {
             return self.stays(way, Some(lane), "the channel is gone".to_owned(), next);
         };
+        let place = |seat: &Seat| (seat.id, seat.lane, seat.own_lane);
         let same = channel.operation == way.operation
-            && channel.seat.as_ref().is_some_and(|seat| (seat.id, seat.lane) == (way.from.id, way.from.lane));
+            && channel.seat.as_ref().is_some_and(|seat| place(seat) == place(&way.from));
         if let Some(why) = hindrance.or_else(|| (!same).then(|| "it is not as it was any more".to_owned())) {
             return self.stays(way, Some(lane), why, next);
         }
