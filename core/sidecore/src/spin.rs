@@ -7,8 +7,9 @@
 //!
 //! ```text
 //!   gap        from the end of a busy breath to the beginning of the next; what being woken took is not in it
-//!   expected   the mean of recent gaps, newer ones weighing more (1/8); a gap counts as at most four times the worth,
-//!              so that one pause in a stream does not end the stream, and two do
+//!   expected   the mean of what recent gaps cost or would have cost a spinner, newer ones weighing more (1/8): a gap up to
+//!              the worth costs itself; a longer one costs twice the worth, spun through in vain and then slept.
+//!              One pause in a stream does not end the stream, five do
 //!   spin       when expected ≤ worth, for eight times what is expected, and at least for the worth
 //!   sleep      otherwise, and when that time has passed in vain
 //! ```
@@ -25,8 +26,6 @@ use crate::Mode;
 
 /// A new gap's weight, as a power of two.
 const WEIGHT_LOG2: u32 = 3;
-/// So many times the worth is the longest that a gap counts as.
-const GAP_WORTHS_MAX: u64 = 4;
 /// So many times what is expected is spun for.
 const SPIN_GAPS: u64 = 8;
 
@@ -64,7 +63,7 @@ struct Idle {
 pub(crate) struct Spin {
     /// What a sleep and the wake-up after it cost.
     sleep_cost_ns: u64,
-    /// The gap that is expected, for each [`Awaited`].
+    /// What spinning is expected to cost, for each [`Awaited`].
     expected_ns: [u64; 2],
     idle: Option<Idle>,
 }
@@ -87,7 +86,7 @@ impl Spin {
         let waking_ns = if slept { self.sleep_cost_ns } else { 0 };
         let gap_ns = now_ns.saturating_sub(since_ns).saturating_sub(waking_ns);
         let worth_ns = self.worth_ns();
-        let counted_ns = gap_ns.min(GAP_WORTHS_MAX * worth_ns);
+        let counted_ns = if gap_ns <= worth_ns { gap_ns } else { 2 * worth_ns };
         let expected_ns = &mut self.expected_ns[awaited as usize];
         // Rounded up, so that a steady gap is reached from below as well as from above.
         let rounding = (1 << WEIGHT_LOG2) - 1;

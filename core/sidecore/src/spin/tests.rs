@@ -142,7 +142,7 @@ fn what_comes_just_too_seldom_is_not_spun_for_either() {
 fn a_busy_crowd_is_hardly_ever_slept_for() {
     for mean_ns in [500, 2_000, 5_000] {
         let spent = run(ADAPTIVE, SECOND_NS, &mut poisson(mean_ns));
-        assert!(spent.naps * 300 < spent.served, "every {mean_ns} ns: {spent:?}");
+        assert!(spent.naps * 80 < spent.served, "every {mean_ns} ns: {spent:?}");
     }
 }
 
@@ -187,7 +187,23 @@ fn a_fast_device_is_spun_for() {
 }
 
 #[test]
-fn one_pause_does_not_end_a_stream_and_two_do() {
+fn what_mostly_comes_soon_is_spun_for_though_the_rest_comes_very_late() {
+    // Three in four within 4 us, the fourth a millisecond later.
+    let spent = run(ADAPTIVE, SECOND_NS, &mut bursts(4, 4_000, 1_000_000));
+    assert!(spent.naps <= spent.served / 4 + 8, "{spent:?}");
+    // One in four: not worth it.
+    let (mut inner, mut place) = (bursts(2, 4_000, 1_000_000), 0);
+    let mut seldom = |served_ns| {
+        place = (place + 1) % 2;
+        let (next_ns, awaited) = inner(served_ns);
+        (next_ns + place * 1_000_000, awaited)
+    };
+    let spent = run(ADAPTIVE, SECOND_NS, &mut seldom);
+    assert!(spent.spun_permille() < 5, "{spent:?}");
+}
+
+#[test]
+fn one_pause_does_not_end_a_stream_and_five_do() {
     let mut spin = Spin::new(COST_NS);
     let mut verdict_after = |gap_ns: u64, from_ns: u64| {
         spin.busy(from_ns + gap_ns);
@@ -203,8 +219,9 @@ fn one_pause_does_not_end_a_stream_and_two_do() {
         assert_eq!(step(2_000), Verdict::Spin);
     }
     assert_eq!(step(SECOND_NS), Verdict::Spin);
-    assert_eq!(step(SECOND_NS), Verdict::Sleep);
-    // And it comes back as soon as the stream does.
+    let ends = (1..20).position(|_| step(SECOND_NS) == Verdict::Sleep);
+    assert!(ends.is_some_and(|pauses| pauses < 5), "{ends:?}");
+    // And it comes back soon after the stream does.
     let back = (0..20).position(|_| step(2_000) == Verdict::Spin);
     assert!(back.is_some_and(|steps| steps < 5), "{back:?}");
 }
