@@ -33,6 +33,8 @@ pub(super) fn start(shape: &Shape<'_>, program: &Path) -> Result<Server, StartEr
         .arg(shape.directory)
         .arg("-r")
         .arg(&control)
+        // Its trace would outlive it in /dev/shm.
+        .args(["--num-trace-entries", "0"])
         // How much it keeps in caches can be said only before it starts in earnest.
         .arg("--wait-for-rpc")
         // Others are on the same core, stopped while this one is measured.
