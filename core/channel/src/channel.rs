@@ -154,6 +154,13 @@ impl BlockChannel {
         calls
     }
 
+    /// Lets the guest see what was returned so far. Whether it is to be interrupted is asked by [`Self::publish`].
+    pub fn show(&mut self) {
+        for served in self.rings.iter_mut().flatten().filter(|served| served.dirty) {
+            served.ring.publish();
+        }
+    }
+
     /// Whether [`Self::publish`] has something to do.
     #[inline]
     #[must_use]

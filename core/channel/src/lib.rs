@@ -66,7 +66,7 @@ pub use fault::Fault;
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use id::ChannelId;
 pub use ring::{RingStart, StoppedRing};
-pub use serve::{Served, Turn};
+pub use serve::{Portion, Served, Turn};
 pub use settings::{ChannelSettings, REQUESTS_MAX, RINGS_MAX};
 pub use tag::CommandTag;
 

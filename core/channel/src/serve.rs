@@ -19,8 +19,25 @@ pub struct Turn {
     /// The last time that the channel's rings were looked at, by whomever: nothing that a ring is found to have now waited then.
     /// The end of time when there was no look since a sleep, during which nothing waited.
     pub looked_ns: u64,
-    /// Requests taken at most.
+    /// How much of what waits is taken.
+    pub portion: Portion,
+}
+
+/// How much a channel takes in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Portion {
+    /// Requests at most.
     pub budget: u32,
+    /// No more than this of what waits, when all of it is within the budget: the rest has its turn in the same breath.
+    pub part: u32,
+}
+
+impl Portion {
+    /// All that waits, up to a budget.
+    #[must_use]
+    pub const fn whole(budget: u32) -> Self {
+        Self { budget, part: u32::MAX }
+    }
 }
 
 /// What a channel did in its turn.
@@ -64,7 +81,7 @@ impl BlockChannel {
     }
 
     fn serve_from<Q: BlockQueue>(&mut self, map: &MemoryMap, turn: Turn, queue: &mut Q) -> Served {
-        let Turn { now_ns, budget, .. } = turn;
+        let Turn { now_ns, portion: Portion { mut budget, part }, .. } = turn;
         let mut served = Served::default();
         self.starved = false;
         if self.fault.is_some() {
@@ -90,6 +107,11 @@ impl BlockChannel {
         }
         let mut open = self.gate.as_mut().is_none_or(|gate| gate.begin(now_ns, &self.counters));
         let (first_ring, rings) = (self.first_ring, self.rings.len());
+        let waiting: u32 = self.rings.iter().flatten().map(|ring| u32::from(ring.waiting)).sum();
+        let rest_follows = part < waiting && waiting <= budget;
+        if rest_follows {
+            budget = part;
+        }
         let mut left = budget;
         for step in 0..rings {
             let index = first_ring + step;
@@ -120,7 +142,7 @@ impl BlockChannel {
         }
         served.requests = budget - left;
         if left == 0 && self.rings.iter().flatten().any(|ring| ring.waiting > 0) {
-            self.counters.throttled.add(1);
+            self.counters.throttled.add(u64::from(!rest_follows));
             served.more = true;
         }
         served.again |= self.starved || served.more;

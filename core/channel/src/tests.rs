@@ -19,7 +19,7 @@ use vfiomux_spec::virtio::features::VERSION_1;
 use crate::driver::BlkDriver;
 use crate::seeded::{self, Bug};
 use crate::{
-    BlockChannel, ChannelId, ChannelSettings, Ending, Extent, ExtentMap, RingStart, SetMemory, Turn,
+    BlockChannel, ChannelId, ChannelSettings, Ending, Extent, ExtentMap, Portion, RingStart, SetMemory, Turn,
 };
 
 /// An IOMMU that believes everything.
@@ -41,7 +41,7 @@ impl Iommu for Trusting {
 }
 
 const BLOCKS: u64 = 64;
-const TURN: Turn = Turn { now_ns: 0, looked_ns: 0, budget: 64 };
+const TURN: Turn = Turn { now_ns: 0, looked_ns: 0, portion: Portion::whole(64) };
 /// The channel has the second half of the disk.
 const FIRST_LBA: u64 = BLOCKS / 2;
 
@@ -168,6 +168,40 @@ fn no_request_leaves_its_extent() {
 }
 
 /// C2
+#[test]
+fn a_part_of_what_waits_is_shown_before_the_rest_is_taken() {
+    let mut stand = Stand::new(|settings| settings.limits.volatile_cache = false);
+    for _ in 0..10 {
+        stand.request(RequestType::Flush, 0, &[]);
+    }
+    let mut part = |budget, part| {
+        let turn = Turn { portion: Portion { budget, part }, ..TURN };
+        let served = stand.channel.serve(turn, &mut stand.queue);
+        stand.channel.show();
+        let mut shown = 0;
+        while stand.driver.poll(&stand.arena).unwrap().is_some() {
+            shown += 1;
+        }
+        (served.requests, served.more, shown)
+    };
+    // Flushes of a disk without a cache end where they are taken.
+    assert_eq!(part(64, 4), (4, true, 4));
+    assert_eq!(part(60, 4), (4, true, 4));
+    assert_eq!(part(56, 4), (2, false, 2));
+    assert_eq!(stand.channel.counters().snapshot().throttled, 0, "no budget was used up");
+}
+
+#[test]
+fn more_than_the_budget_is_not_taken_in_parts() {
+    let mut stand = Stand::new(|settings| settings.limits.volatile_cache = false);
+    for _ in 0..10 {
+        stand.request(RequestType::Flush, 0, &[]);
+    }
+    let turn = Turn { portion: Portion { budget: 8, part: 4 }, ..TURN };
+    assert_eq!(stand.channel.serve(turn, &mut stand.queue).requests, 8);
+    assert_eq!(stand.channel.counters().snapshot().throttled, 1);
+}
+
 #[test]
 fn a_channel_stays_in_its_extents_and_an_unchecked_end_is_caught() {
     no_request_leaves_its_extent();

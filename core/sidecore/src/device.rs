@@ -17,6 +17,8 @@ pub(crate) struct Device<Q> {
     pub(crate) schedule: Option<Box<Schedule>>,
     /// Channels on it.
     pub(crate) channels: u32,
+    /// Its commands end where they are submitted: seen of one of them.
+    pub(crate) ends_at_once: bool,
     /// It answers no more.
     pub(crate) gone: bool,
     pub(crate) gone_reported: bool,
@@ -30,6 +32,7 @@ impl<Q: BlockQueue> Device<Q> {
             flushes: Flushes::default(),
             schedule: None,
             channels: 0,
+            ends_at_once: false,
             gone: false,
             gone_reported: false,
         }

@@ -8,7 +8,7 @@
 //! A device none of whose channels was promised anything has no schedule, and costs what it would without this file.
 
 use vfiomux_block::BlockQueue;
-use vfiomux_channel::{BlockChannel, Served};
+use vfiomux_channel::{BlockChannel, Portion, Served};
 use vfiomux_qos::{Next, Program, Scheduler, Window};
 
 use crate::device::Device;
@@ -81,7 +81,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
             if self.seats.get(usize::from(index)).is_some_and(|seat| seat.active)
                 && let Some(budget) = self.allowance(index, now_ns)
             {
-                let served = self.serve_channel(index, budget, now_ns, work);
+                let served = self.serve_channel(index, Portion::whole(budget), now_ns, work);
+                work.more |= served.more;
                 self.note(index, served, now_ns);
             }
         }
@@ -147,7 +148,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
         {
             let left = schedule.left;
             let budget = SLICE_REQUESTS.min(left).min(self.budgets.requests);
-            let served = self.serve_channel(turn.place, budget, now_ns, work);
+            let served = self.serve_channel(turn.place, Portion::whole(budget), now_ns, work);
+            work.more |= served.more;
             let Some(schedule) = self.contended(slot) else { return };
             // Requests that needed no command count as well: a breath is bounded, whatever a guest asks for.
             schedule.left = schedule.left.min(left.saturating_sub(served.requests));

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vfiomux_block::BlockQueue;
-use vfiomux_channel::{Asked, BlockChannel, ChannelId, Served, Turn};
+use vfiomux_channel::{Asked, BlockChannel, ChannelId, Portion, Served, Turn};
 use vfiomux_guest::RingWatch;
 use vfiomux_hw::Guard;
 
@@ -13,6 +13,9 @@ use crate::seeded::{self, Bug};
 use crate::service::Services;
 use crate::wake::{Source, WakeSet};
 use crate::{DeviceSlot, Handle, Mode, Report, SidecoreCounters, SidecoreError};
+
+/// Answers that a guest is shown at once where commands end as they are submitted: a cache line of its used ring.
+const SHOWN_AT_ONCE: u32 = 8;
 
 /// How much is done in a breath at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,22 +236,52 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 let place = if place < turns { place } else { place - turns };
                 let Some(&index) = self.turns.get(place) else { continue };
                 if self.seats.get(usize::from(index)).is_some_and(|seat| seat.active) {
-                    self.serve_channel(index, budget, now_ns, work);
+                    self.serve_in_parts(index, budget, now_ns, work);
                 }
             }
         }
         self.first_turn = if self.first_turn + 1 < turns { self.first_turn + 1 } else { 0 };
     }
 
-    /// Gives a channel its turn, of at most `budget` requests.
-    pub(crate) fn serve_channel(&mut self, index: u16, budget: u32, now_ns: u64, work: &mut Work) -> Served {
+    /// Gives a channel its turn, of at most `budget` requests. Where commands end as they are submitted, its guest is shown the
+    /// answers to one part of what waited while we take the next: else one of the two would always be waiting for the other.
+    fn serve_in_parts(&mut self, index: u16, budget: u32, now_ns: u64, work: &mut Work) {
+        let part = if self.ends_at_once(index) { SHOWN_AT_ONCE } else { u32::MAX };
+        let mut left = budget;
+        loop {
+            let served = self.serve_channel(index, Portion { budget: left, part }, now_ns, work);
+            left -= served.requests;
+            if !served.more || left == 0 {
+                work.more |= served.more;
+                return;
+            }
+            if let Some(channel) = self.seats.get_mut(usize::from(index)).and_then(|s| s.channel.as_mut()) {
+                channel.show();
+            }
+        }
+    }
+
+    /// Whether the commands of a channel end where they are submitted, as far as is known.
+    fn ends_at_once(&self, index: u16) -> bool {
+        let device = self.seats.get(usize::from(index)).map(|seat| usize::from(seat.device));
+        device.and_then(|device| self.devices.get(device)?.as_ref()).is_some_and(|device| device.ends_at_once)
+    }
+
+    /// Gives a channel a turn, or a part of one.
+    pub(crate) fn serve_channel(
+        &mut self,
+        index: u16,
+        portion: Portion,
+        now_ns: u64,
+        work: &mut Work,
+    ) -> Served {
         let Self { seats, devices, services, mailbox, .. } = self;
         let none = Served::default();
         let Some(seat) = seats.get_mut(usize::from(index)) else { return none };
         let Some(channel) = &mut seat.channel else { return none };
         let slot = seat.device;
         let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return none };
-        let turn = Turn { now_ns, looked_ns: self.looked_ns, budget };
+        let turn = Turn { now_ns, looked_ns: self.looked_ns, portion };
         let lane = channel.lane().filter(|_| device.schedule.is_some());
         let before = lane.map_or(0, |lane| device.queue.in_flight(lane));
         let served = channel.serve(turn, &mut *device.queue);
@@ -261,7 +294,6 @@ impl<Q: BlockQueue> Sidecore<Q> {
             seat.asked = Asked::Nothing;
         }
         work.requests += served.requests;
-        work.more |= served.more;
         seat.again = served.again;
         if channel.flush_waits() && !seat.flush_noted {
             seat.flush_noted = true;
@@ -271,6 +303,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let id = channel.id();
         // What has ended where it was submitted is returned while its state is still in the cache.
         if device.queue.has_ended() {
+            device.ends_at_once = true;
             let Device { queue, flushes, schedule, gone, .. } = device;
             let counters = mailbox.counters();
             let mut router =

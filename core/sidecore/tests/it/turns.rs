@@ -130,4 +130,16 @@ fn what_ends_where_it_is_submitted_is_returned_in_the_same_breath() {
         assert_eq!(driver.poll(&arena).unwrap().map(|done| done.status), Some(STATUS_OK));
     }
     assert!(sidecore.breath(2000).is_idle());
+
+    // Now that this is known of the device, a turn is taken in parts, all of them in one breath.
+    for sector in 0..14 {
+        driver.submit(&arena, RequestType::Out, sector, &[buffer]).unwrap();
+    }
+    let _ = driver.publish();
+    let work = sidecore.breath(3000);
+    assert_eq!((work.requests, work.completions, work.more), (14, 14, false));
+    for _ in 0..14 {
+        assert_eq!(driver.poll(&arena).unwrap().map(|done| done.status), Some(STATUS_OK));
+    }
+    assert!(sidecore.breath(4000).is_idle());
 }
