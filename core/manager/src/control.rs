@@ -34,6 +34,7 @@ mod sidecores;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod tune;
 mod view;
 mod warden;
 mod watch;
@@ -59,9 +60,9 @@ use self::balance::Balance;
 use self::channel::Channel;
 use self::device::Device;
 use self::lines::Line;
+pub use self::machine::LocalDevice;
 use self::pinner::Pinner;
 use self::tokens::Tokens;
-pub use self::machine::LocalDevice;
 pub use self::warden::{Opened, Opener};
 use self::worker::{Continuation, Poster, Worker};
 use crate::config::Config;

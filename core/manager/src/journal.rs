@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use vfiomux_rpc::Endpoint;
+use vfiomux_rpc::{Endpoint, Guarantees};
 
 use crate::lifecycle::{Admin, Oper, Step};
 
@@ -35,6 +35,9 @@ pub struct Setting {
     pub queues: u16,
     /// Guests may not write.
     pub read_only: bool,
+    /// What it is promised, and what it is held to. Journals of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Guarantees::is_none")]
+    pub guarantees: Guarantees,
     /// Where its front-end connects, if it is attached.
     pub endpoint: Option<Endpoint>,
     /// What is wanted of it.
@@ -269,6 +272,7 @@ mod tests {
             size_bytes: 1 << 20,
             queues: 1,
             read_only: false,
+            guarantees: Guarantees::default(),
             endpoint: None,
             admin: Admin::Enabled,
             oper: Oper::Defined,

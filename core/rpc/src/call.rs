@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, SidecoreMode};
+use crate::{Endpoint, Guarantees, SidecoreMode};
 
 /// Parameters of `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,6 +77,9 @@ pub struct ChannelCreate {
     /// Refuse writes.
     #[serde(default)]
     pub read_only: bool,
+    /// What it is promised, and what it is held to.
+    #[serde(default, skip_serializing_if = "Guarantees::is_none")]
+    pub guarantees: Guarantees,
 }
 
 const fn one() -> u16 {
@@ -150,6 +153,16 @@ pub struct ChannelResize {
     pub name: String,
     /// Its new size; rounded up to whole allocation units.
     pub size_bytes: u64,
+}
+
+/// Parameters of `channel.tune`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelTune {
+    /// Name of the channel.
+    pub name: String,
+    /// What it is promised, and what it is held to, from now on: these, and no others.
+    pub guarantees: Guarantees,
 }
 
 /// Parameters of `channel.move`.

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Guarantees;
+
 /// A channel: its setting, and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChannelInfo {
@@ -26,6 +28,9 @@ pub struct ChannelInfo {
     pub queues: u16,
     /// Writes are refused.
     pub read_only: bool,
+    /// What it is promised, and what it is held to.
+    #[serde(default, skip_serializing_if = "Guarantees::is_none")]
+    pub guarantees: Guarantees,
     /// Where a front-end connects; none while detached.
     pub endpoint: Option<Endpoint>,
     /// What is wanted of it.
@@ -264,6 +269,10 @@ pub struct Counters {
     pub bounced_ops: u64,
     /// Bytes that had to be copied.
     pub bounced_bytes: u64,
+    /// Turns that ended because a limit did not afford the next request.
+    pub limited: u64,
+    /// Time that requests waited for a limit, in nanoseconds.
+    pub limited_ns: u64,
     /// Notifications from the guest.
     pub kicks: u64,
     /// Notifications to the guest.

@@ -25,6 +25,7 @@ pub mod codec;
 mod device;
 mod error;
 mod event;
+mod guarantees;
 mod method;
 mod outcome;
 mod path;
@@ -46,6 +47,7 @@ pub use device::{
 };
 pub use error::{ErrorCode, ErrorData, RpcError};
 pub use event::{Event, EventKind, EventList, Gap, Object, ObjectKind, Subscription};
+pub use guarantees::{Guarantees, RateLimit};
 pub use method::{Call, Method};
 pub use outcome::Outcome;
 pub use path::{ChannelPath, HopKind, PathHop};

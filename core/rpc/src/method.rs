@@ -104,6 +104,7 @@ methods! {
     "Drains a channel and keeps everything." "channel.suspend": ChannelSuspend => ChannelInfo, Operate changes;
     "Lets a suspended or quarantined channel go on." "channel.resume": ChannelResume => ChannelInfo, Operate changes;
     "Makes a channel larger or smaller." "channel.resize": ChannelResize => ChannelInfo, Operate changes;
+    "Gives a channel other guarantees, in force at once, with its I/O running." "channel.tune": ChannelTune => ChannelInfo, Operate changes;
     "Has another sidecore serve a channel, with its I/O running." "channel.move": ChannelMove => ChannelInfo, Operate changes;
     "Ends a channel, scrubs its data and gives its resources back." "channel.destroy": ChannelDestroy => ChannelInfo, Operate changes;
     "Lists the sidecores." "sidecore.list": SidecoreList => Vec<SidecoreInfo>, Read asks;

@@ -12,7 +12,7 @@ pub enum Role {
     None,
     /// Look.
     Read,
-    /// Create, attach, resize and destroy channels.
+    /// Create, attach, resize, tune and destroy channels.
     Operate,
     /// Claim, release and format devices; set sidecores.
     Admin,
@@ -50,7 +50,7 @@ pub struct Caller {
 pub struct Roles {
     /// Who may look.
     pub read: Members,
-    /// Who may create, attach, resize and destroy channels.
+    /// Who may create, attach, resize, tune and destroy channels.
     pub operate: Members,
     /// Who may claim, release and format devices, and set sidecores.
     pub admin: Members,

@@ -106,6 +106,7 @@ fn create(client: &mut Client, workload: &Workload, endpoint: &Path) -> Result<C
         namespace: None,
         block_bytes: None,
         read_only: false,
+        guarantees: vfiomux_rpc::Guarantees::default(),
     })?)
 }
 

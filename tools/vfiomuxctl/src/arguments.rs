@@ -7,6 +7,7 @@ use vfiomux_rpc::vmm_arguments::Vmm;
 use vfiomux_rpc::{Change, DEFAULT_CONTROL_PATH, Endpoint, EndpointMode, SidecoreMode};
 
 use crate::failure::{AFTER_HELP, Failure};
+use crate::guarantees::GuaranteeArguments;
 use crate::size;
 
 /// Talks to vfiomuxd, which carves devices into channels and serves them to virtual machines.
@@ -141,6 +142,15 @@ pub(crate) enum ChannelVerb {
         #[command(flatten)]
         change: ChangeArguments,
     },
+    /// Give a channel other guarantees, with its I/O running; what is left out is neither promised nor limited any more
+    Tune {
+        /// Name of the channel
+        name: String,
+        #[command(flatten)]
+        guarantees: GuaranteeArguments,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
     /// Have another sidecore serve a channel, with its I/O running
     Move {
         /// Name of the channel
@@ -235,6 +245,8 @@ pub(crate) struct CreateArguments {
     /// Refuse writes
     #[arg(long)]
     pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) guarantees: GuaranteeArguments,
     #[command(flatten)]
     pub(crate) change: ChangeArguments,
 }

@@ -2,6 +2,7 @@
 
 use vfiomux_rpc::{ChannelInfo, ChannelPath, Distribution, EndpointMode, Health, Oper, SessionInfo};
 
+use crate::guarantees;
 use crate::table::{Cell, Facts, Paint, Table, Tone, printable, word};
 use crate::units;
 
@@ -52,6 +53,9 @@ pub(crate) fn details(channel: &ChannelInfo, paint: Paint) -> String {
         facts.add("extents", format!("{} (blocks)", extents.join(", ")));
     }
     facts.add("queues", channel.queues.to_string());
+    for (place, line) in guarantees::lines(&channel.guarantees).into_iter().enumerate() {
+        facts.add(if place == 0 { "guarantees" } else { "" }, line);
+    }
     facts.add("endpoint", endpoint(channel));
     facts.add("wanted", word(channel.admin));
     facts.add("state", oper(channel.oper));
@@ -191,6 +195,13 @@ pub(crate) fn resumed(channel: &ChannelInfo) -> String {
 
 pub(crate) fn resized(channel: &ChannelInfo) -> String {
     format!("channel {} resized to {}", printable(&channel.name), units::bytes(channel.size_bytes))
+}
+
+pub(crate) fn tuned(channel: &ChannelInfo) -> String {
+    let lines = guarantees::lines(&channel.guarantees);
+    let what =
+        if lines.is_empty() { "nothing promised, nothing limited".to_owned() } else { lines.join("; ") };
+    format!("channel {} tuned: {what}", printable(&channel.name))
 }
 
 pub(crate) fn moved(channel: &ChannelInfo) -> String {

@@ -16,6 +16,7 @@ mod device;
 mod events;
 mod failure;
 mod generate;
+mod guarantees;
 mod session;
 mod sidecore;
 mod size;
@@ -100,6 +101,7 @@ fn run_channel(mut session: Session, verb: &ChannelVerb) -> Result<(), Failure> 
                 namespace: create.namespace,
                 block_bytes: create.block_size,
                 read_only: create.read_only,
+                guarantees: create.guarantees.to_guarantees(),
             };
             session.change(&call, &create.change, channel::created)
         }
@@ -130,6 +132,10 @@ fn run_channel(mut session: Session, verb: &ChannelVerb) -> Result<(), Failure> 
         ChannelVerb::Resize { name, size, change } => {
             let call = call::ChannelResize { name: name.clone(), size_bytes: *size };
             session.change(&call, change, channel::resized)
+        }
+        ChannelVerb::Tune { name, guarantees, change } => {
+            let call = call::ChannelTune { name: name.clone(), guarantees: guarantees.to_guarantees() };
+            session.change(&call, change, channel::tuned)
         }
         ChannelVerb::Move { name, target, change } => {
             let call = call::ChannelMove { name: name.clone(), sidecore: target.sidecore };

@@ -7,6 +7,7 @@ use super::Control;
 use super::attachment::Door;
 use super::channel::{Channel, internal};
 use super::operations::QUEUES_MAX;
+use super::tune::compile;
 use crate::event::event;
 use crate::journal::{Record, Setting};
 use crate::label::LabelledChannel;
@@ -54,6 +55,7 @@ impl Control {
             .about(about)
             .next("choose another name, or destroy that one first"));
         }
+        compile(&wanted.guarantees)?;
         let device = self.device_named(&wanted.device)?;
         device.check_ready()?;
         let candidates =
@@ -161,6 +163,7 @@ impl Control {
             size_bytes: taken_blocks * u64::from(block_bytes),
             queues,
             read_only,
+            guarantees: wanted.guarantees,
             endpoint: wanted.endpoint.clone(),
             admin: Admin::Enabled,
             oper: Oper::Defined,

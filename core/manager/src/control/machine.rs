@@ -230,7 +230,7 @@ impl Machine {
                 let vector = u16::try_from(index + 1).ok().filter(|vector| usize::from(*vector) < vectors);
                 let queue = controller.create_queue(depth, vector)?;
                 let lane = controller.create_lane(queue.id(), lane_depth)?;
-                Ok((DeviceQueue::Nvme(queue), DeviceLane::Nvme(lane)))
+                Ok((DeviceQueue::Nvme(queue), DeviceLane::Nvme(Box::new(lane))))
             }
             Self::Local(device) => {
                 device.lanes_free = device.lanes_free.saturating_sub(1);
@@ -241,7 +241,9 @@ impl Machine {
 
     pub(crate) fn create_lane(&mut self, queue: QueueId, depth: u16) -> Result<DeviceLane, NvmeError> {
         match self {
-            Self::Nvme(controller) => controller.create_lane(queue, depth).map(DeviceLane::Nvme),
+            Self::Nvme(controller) => {
+                controller.create_lane(queue, depth).map(|lane| DeviceLane::Nvme(Box::new(lane)))
+            }
             Self::Local(device) => {
                 device.lanes_free = device.lanes_free.saturating_sub(1);
                 Ok(DeviceLane::Local(LocalLane { depth }))

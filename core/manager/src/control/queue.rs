@@ -21,7 +21,7 @@ pub(crate) enum DeviceQueue {
 /// What a channel submits to: a submission queue, or its like on a device that we play ourselves.
 #[derive(Debug)]
 pub(crate) enum DeviceLane {
-    Nvme(Lane),
+    Nvme(Box<Lane>),
     Local(LocalLane),
 }
 
@@ -64,7 +64,7 @@ impl BlockQueue for DeviceQueue {
     /// When the lane was made for a device of another kind: the control side mixed its devices up.
     fn attach(&mut self, lane: DeviceLane) -> LaneId {
         match (self, lane) {
-            (Self::Nvme(queue), DeviceLane::Nvme(lane)) => queue.attach(lane),
+            (Self::Nvme(queue), DeviceLane::Nvme(lane)) => queue.attach(*lane),
             (Self::Null(queue), DeviceLane::Local(lane)) => queue.attach(lane),
             (Self::Ram(queue), DeviceLane::Local(lane)) => queue.attach(lane),
             (queue, lane) => panic!("{lane:?} is of another kind than {queue:?}"),
@@ -73,7 +73,7 @@ impl BlockQueue for DeviceQueue {
 
     fn detach(&mut self, lane: LaneId) -> Option<DeviceLane> {
         match self {
-            Self::Nvme(queue) => queue.detach(lane).map(DeviceLane::Nvme),
+            Self::Nvme(queue) => queue.detach(lane).map(|lane| DeviceLane::Nvme(Box::new(lane))),
             Self::Null(queue) => queue.detach(lane).map(DeviceLane::Local),
             Self::Ram(queue) => queue.detach(lane).map(DeviceLane::Local),
         }

@@ -127,6 +127,8 @@ impl Control {
             size_bytes: entry.size_bytes,
             queues: entry.queues,
             read_only: entry.read_only,
+            // The label does not have them: they are the host's promise, not the device's content.
+            guarantees: vfiomux_rpc::Guarantees::default(),
             endpoint: None,
             admin: Admin::Enabled,
             oper: Oper::Provisioned,

@@ -13,6 +13,7 @@ use super::Control;
 use super::channel::Seat;
 use super::lines::{DeviceAnswer, DeviceOrder};
 use super::queue::DeviceLane;
+use super::tune::compile;
 use super::warden::LANE_DEPTH;
 use crate::event::event;
 use crate::seeded::{self, Bug};
@@ -199,13 +200,19 @@ impl Control {
             }
             result => next(control, result),
         };
-        let block_channel = match BlockChannel::new(settings.clone(), memory) {
+        let mut block_channel = match BlockChannel::new(settings.clone(), memory) {
             Ok(channel) => Box::new(channel),
             Err(error) => return next(self, Err(error.to_string())),
         };
         let Some(channel) = self.channels.get_mut(id) else {
             return next(self, Err("the channel is gone".to_owned()));
         };
+        if !channel.setting.guarantees.is_none() {
+            match compile(&channel.setting.guarantees) {
+                Ok(program) => block_channel.set_program(Some(program), 0),
+                Err(error) => return next(self, Err(error.to_string())),
+            }
+        }
         channel.counters = block_channel.counters().clone();
         channel.epoch += 1;
         channel.seat = Some(Seat { line, id: settings.id, slot, lane, own_lane, settings });

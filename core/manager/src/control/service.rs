@@ -53,6 +53,7 @@ impl Control {
             Method::ChannelSuspend(wanted) => return self.suspend(ticket, &change, &wanted.name),
             Method::ChannelResume(wanted) => return self.resume(ticket, &change, &wanted.name),
             Method::ChannelResize(wanted) => return self.resize(ticket, caller, &change, &wanted),
+            Method::ChannelTune(wanted) => return self.tune(ticket, caller, &change, &wanted),
             Method::ChannelMove(wanted) => return self.move_channel(ticket, caller, &change, &wanted),
             Method::ChannelDestroy(wanted) => return self.destroy(ticket, caller, &change, &wanted),
             Method::SidecoreList(_) => Ok(self.sidecore_list().into()),

@@ -13,4 +13,5 @@ mod restart;
 mod scrub;
 mod sessions;
 mod sidecores;
+mod tune;
 mod world;

@@ -48,7 +48,7 @@ fn what_is_no_request_gets_the_error_that_the_standard_names() {
         (r#"{"jsonrpc":"2.0","id":1}"#, one.clone(), ErrorCode::InvalidRequest),
         (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, one.clone(), ErrorCode::InvalidRequest),
         (r#"{"jsonrpc":"2.0","id":{},"method":"status"}"#, null, ErrorCode::InvalidRequest),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"channel.tune"}"#, one.clone(), ErrorCode::MethodNotFound),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"channel.sing"}"#, one.clone(), ErrorCode::MethodNotFound),
         (r#"{"jsonrpc":"2.0","id":1,"method":"status","params":[]}"#, one.clone(), ErrorCode::InvalidParams),
         (r#"{"jsonrpc":"2.0","id":1,"method":"channel.show"}"#, one.clone(), ErrorCode::InvalidParams),
         (r#"{"jsonrpc":"2.0","id":1,"method":"status","params":{"x":1}}"#, one, ErrorCode::InvalidParams),
@@ -129,6 +129,7 @@ fn any_method() -> impl Strategy<Value = Method> {
                     namespace,
                     block_bytes,
                     read_only,
+                    guarantees: crate::Guarantees::default(),
                 })
             }),
         (name(), any::<u64>())

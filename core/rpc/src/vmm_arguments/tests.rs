@@ -13,6 +13,7 @@ fn channel(path: &str, mode: EndpointMode) -> ChannelInfo {
         block_bytes: 512,
         queues: 2,
         read_only: false,
+        guarantees: crate::Guarantees::default(),
         endpoint: Some(Endpoint { path: path.into(), mode }),
         admin: Admin::Enabled,
         oper: Oper::Listening,

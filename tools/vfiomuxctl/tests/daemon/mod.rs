@@ -158,6 +158,7 @@ pub(crate) fn channel() -> ChannelInfo {
         block_bytes: 512,
         queues: 2,
         read_only: false,
+        guarantees: vfiomux_rpc::Guarantees::default(),
         endpoint: Some(Endpoint { path: "/run/a.sock".into(), mode: EndpointMode::Server }),
         admin: Admin::Enabled,
         oper: Oper::Active,

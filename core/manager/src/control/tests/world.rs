@@ -266,6 +266,7 @@ impl World {
             namespace: None,
             block_bytes: None,
             read_only: false,
+            guarantees: vfiomux_rpc::Guarantees::default(),
         }
     }
 

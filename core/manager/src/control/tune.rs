@@ -1,0 +1,129 @@
+//! Guarantees: from what an operator says to what a sidecore runs.
+
+use vfiomux_policy::{Device as PolicyDevice, Ruling, TuneRequest};
+use vfiomux_qos::{CostModel, Guarantees, Io, Limits, Program, Rate};
+use vfiomux_rpc::{Caller, Change, ErrorCode, RateLimit, RpcError, Ticket, call};
+use vfiomux_sidecore::Order;
+
+use super::Control;
+use super::operations::{QUEUES_MAX, policy_channel};
+use crate::lifecycle::{NotAllowed, Oper, Step};
+
+/// The request in which reservations are counted.
+const RESERVED: Io = Io::read(4096);
+
+impl Control {
+    /// `channel.tune`: journalled, then in force with the sidecore's next breath.
+    pub(crate) fn tune(
+        &mut self,
+        ticket: Ticket,
+        caller: Caller,
+        change: &Change,
+        wanted: &call::ChannelTune,
+    ) {
+        let (id, program) = match self.tune_checked(caller, change, wanted) {
+            Ok((id, Some(program))) => (id, program),
+            other => return self.answer_checked(ticket, other.map(|(id, _)| id)),
+        };
+        let guarantees = wanted.guarantees;
+        if let Err(error) = self.change_setting(&id, |setting| setting.guarantees = guarantees) {
+            return self.rpc.reply(ticket, Err(error));
+        }
+        self.set_operation(&id, Some("being tuned"));
+        let owned = id.clone();
+        self.seat_order(
+            &id,
+            move |seat| Order::SetProgram { channel: seat.id, program: Box::new(program) },
+            move |control, _| {
+                // A channel without a place, or one that is losing it, gets the program with its next.
+                control.set_operation(&owned, None);
+                control.answer_channel(ticket, &owned, Ok(()));
+            },
+        );
+    }
+
+    /// What a tune comes to; no program when nothing changes, or this is a dry run.
+    fn tune_checked(
+        &mut self,
+        caller: Caller,
+        change: &Change,
+        wanted: &call::ChannelTune,
+    ) -> Result<(String, Option<Program>), RpcError> {
+        let id = self.channel_free(&wanted.name, change.expected_generation)?;
+        let program = compile(&wanted.guarantees)?;
+        let channel = self.channel_named(&wanted.name)?;
+        if !matches!(
+            channel.setting.oper,
+            Oper::Provisioned | Oper::Listening | Oper::Active | Oper::Suspended | Oper::Quarantined
+        ) {
+            let refused = NotAllowed { from: channel.setting.oper, step: Step::Resume };
+            return Err(RpcError::new(
+                ErrorCode::Conflict,
+                format!("channel {} cannot be tuned now: {refused}", wanted.name),
+            )
+            .about(format!("channel {}", wanted.name)));
+        }
+        let present = policy_channel(channel);
+        let ruling = self.policy.borrow_mut().tune(TuneRequest {
+            channel: present,
+            wanted: present,
+            device: PolicyDevice { free_bytes: self.free_bytes(&channel.device), queues_max: QUEUES_MAX },
+            caller_uid: caller.uid,
+            dry_run: change.dry_run,
+        });
+        let unchanged = channel.setting.guarantees == wanted.guarantees;
+        if let Ruling::Deny { policy, reason } = ruling {
+            return Err(self.denied(&wanted.name, caller, &policy, &reason));
+        }
+        Ok((id, (!unchanged && !change.dry_run).then_some(program)))
+    }
+}
+
+/// Guarantees as a sidecore runs them.
+///
+/// # Errors
+/// A number that cannot be, named as the protocol names it.
+pub(crate) fn compile(asked: &vfiomux_rpc::Guarantees) -> Result<Program, RpcError> {
+    let vfiomux_rpc::Guarantees { ops, bytes, read_ops, read_bytes, write_ops, write_bytes, .. } = *asked;
+    let cost = CostModel::default();
+    let limits = Limits {
+        ops: ops.map(rate),
+        bytes: bytes.map(rate),
+        read_ops: read_ops.map(rate),
+        read_bytes: read_bytes.map(rate),
+        write_ops: write_ops.map(rate),
+        write_bytes: write_bytes.map(rate),
+    };
+    let reservation = asked.reservation_ops.unwrap_or(0).saturating_mul(u64::from(cost.cost(RESERVED)));
+    let share = asked.share.unwrap_or(Guarantees::SHARE_DEFAULT);
+    Program::compile(&Guarantees { limits, reservation, share }, cost).map_err(|error| {
+        RpcError::invalid_argument("guarantees", error.to_string()).next("see vfiomuxctl channel tune --help")
+    })
+}
+
+fn rate(limit: RateLimit) -> Rate {
+    let RateLimit { per_second, burst } = limit;
+    Rate { per_second, burst: burst.unwrap_or((per_second / 10).max(1)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_cannot_be_is_refused_by_name() {
+        let limit = |per_second, burst| Some(RateLimit { per_second, burst });
+        let asked = vfiomux_rpc::Guarantees { read_ops: limit(0, None), ..Default::default() };
+        let refused = compile(&asked).unwrap_err();
+        assert!(refused.message.contains("the limit of reads cannot be 0"), "{}", refused.message);
+        let asked = vfiomux_rpc::Guarantees { share: Some(10_001), ..Default::default() };
+        assert!(compile(&asked).is_err());
+        let asked = vfiomux_rpc::Guarantees { reservation_ops: Some(u64::MAX), ..Default::default() };
+        assert!(compile(&asked).is_err());
+    }
+
+    #[test]
+    fn nothing_asked_for_is_the_program_that_promises_nothing() {
+        assert_eq!(compile(&vfiomux_rpc::Guarantees::default()).unwrap(), Program::default());
+    }
+}
