@@ -100,6 +100,7 @@ fn create_channels(
             namespace: None,
             block_bytes: None,
             read_only: false,
+            guarantees: vfiomux_rpc::Guarantees::default(),
         })?;
     }
     Ok(())
