@@ -53,7 +53,7 @@ pub struct Setting {
 #[serde(tag = "record", rename_all = "kebab-case")]
 pub enum Record {
     /// A channel was defined, or its setting changed.
-    Setting(Setting),
+    Setting(Box<Setting>),
     /// A channel went from one state to another.
     Transition {
         /// Whose.
@@ -103,7 +103,7 @@ impl Settings {
     pub fn apply(&mut self, record: &Record) {
         match record {
             Record::Setting(setting) => {
-                self.channels.insert(setting.id.clone(), setting.clone());
+                self.channels.insert(setting.id.clone(), Setting::clone(setting));
             }
             Record::Transition { id, to, .. } => {
                 if let Some(channel) = self.channels.get_mut(id) {
@@ -129,7 +129,8 @@ impl Settings {
             .iter()
             .map(|(address, driver)| Record::Claimed { address: address.clone(), driver: driver.clone() });
         let events = Record::EventsReserved { last_seq: self.last_event_seq };
-        std::iter::once(events).chain(claims).chain(self.channels.values().cloned().map(Record::Setting))
+        let settings = self.channels.values().map(|setting| Record::Setting(Box::new(setting.clone())));
+        std::iter::once(events).chain(claims).chain(settings)
     }
 }
 
@@ -284,11 +285,11 @@ mod tests {
         let step = |id: &str, step, to| Record::Transition { id: id.into(), step, to };
         vec![
             Record::Claimed { address: "0000:01:00.0".into(), driver: Some("nvme".into()) },
-            Record::Setting(setting("a")),
+            Record::Setting(Box::new(setting("a"))),
             step("a", Step::Realised, Oper::Provisioned),
-            Record::Setting(setting("b")),
+            Record::Setting(Box::new(setting("b"))),
             step("b", Step::RealiseFailed, Oper::Failed),
-            Record::Setting(setting("c")),
+            Record::Setting(Box::new(setting("c"))),
             Record::Forgotten { id: "c".into() },
             Record::EventsReserved { last_seq: 1000 },
             Record::Released { address: "0000:01:00.0".into() },

@@ -59,7 +59,7 @@ pub enum Body {
         /// How a change is to be made; empty for a method that changes nothing.
         change: Change,
         /// The method with its parameters.
-        method: Method,
+        method: Box<Method>,
     },
 }
 
@@ -138,7 +138,7 @@ fn read_body(name: &str, params: Option<Value>) -> Result<Body, RpcError> {
         return Err(RpcError::new(ErrorCode::InvalidParams, message).about("request_id"));
     }
     match Method::read(name, Value::Object(params)) {
-        Some(method) => Ok(Body::Call { change, method: method.map_err(invalid)? }),
+        Some(method) => Ok(Body::Call { change, method: Box::new(method.map_err(invalid)?) }),
         None => Err(RpcError::new(ErrorCode::MethodNotFound, format!("there is no method {name}"))
             .about(name)
             .next("call rpc.discover for the methods that there are")),

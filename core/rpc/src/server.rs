@@ -376,7 +376,7 @@ impl Server {
                 return None;
             }
         };
-        Some(Request { ticket: Ticket { connection, id, repeat }, caller, change, method })
+        Some(Request { ticket: Ticket { connection, id, repeat }, caller, change, method: *method })
     }
 
     fn answer(&mut self, connection: ConnectionId, id: Option<Id>, result: &Result<Value, RpcError>) {

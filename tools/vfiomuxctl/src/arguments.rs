@@ -31,7 +31,7 @@ pub(crate) enum Verb {
     Device(DeviceVerb),
     /// Channels: virtual disks carved from devices
     #[command(subcommand)]
-    Channel(ChannelVerb),
+    Channel(Box<ChannelVerb>),
     /// Sidecores: the threads that move the data
     #[command(subcommand)]
     Sidecore(SidecoreVerb),

@@ -185,7 +185,7 @@ impl Control {
         let mut setting = channel.setting.clone();
         change(&mut setting);
         setting.generation += 1;
-        self.journal.append(&Record::Setting(setting.clone())).map_err(|error| internal(&error))?;
+        self.journal.append(&Record::Setting(Box::new(setting.clone()))).map_err(|error| internal(&error))?;
         let mut told = event(EventKind::Setting, ObjectKind::Channel, setting.name.clone());
         told.generation = Some(setting.generation);
         if let Some(channel) = self.channels.get_mut(id) {

@@ -177,7 +177,7 @@ impl Control {
         if change.dry_run {
             return Ok(Created::DryRun(Box::new(self.channel_info(&channel))));
         }
-        if let Err(error) = self.journal.append(&Record::Setting(setting.clone())) {
+        if let Err(error) = self.journal.append(&Record::Setting(Box::new(setting.clone()))) {
             self.give_back(&device_name, namespace, &extents);
             return Err(internal(&error));
         }

@@ -144,7 +144,7 @@ impl Control {
             _ => Oper::Provisioned,
         };
         let serves = setting.oper == Oper::Provisioned;
-        self.journal_append(&Record::Setting(setting.clone()));
+        self.journal_append(&Record::Setting(Box::new(setting.clone())));
         let mut channel = Channel::new(setting);
         (channel.device, channel.namespace, channel.block_bytes) =
             (device.to_owned(), namespace, block_bytes);
