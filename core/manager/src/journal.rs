@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use vfiomux_rpc::{Endpoint, Guarantees};
+use vfiomux_rpc::{Endpoint, Guarantees, Labels};
 
 use crate::lifecycle::{Admin, Oper, Step};
 
@@ -38,6 +38,9 @@ pub struct Setting {
     /// What it is promised, and what it is held to. Journals of earlier versions have none.
     #[serde(default, skip_serializing_if = "Guarantees::is_none")]
     pub guarantees: Guarantees,
+    /// What its operator wrote on it. Journals of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Where its front-end connects, if it is attached.
     pub endpoint: Option<Endpoint>,
     /// What is wanted of it.
@@ -274,6 +277,7 @@ mod tests {
             queues: 1,
             read_only: false,
             guarantees: Guarantees::default(),
+            labels: Labels::default(),
             endpoint: None,
             admin: Admin::Enabled,
             oper: Oper::Defined,

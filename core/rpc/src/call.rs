@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, Guarantees, SidecoreMode};
+use crate::{Endpoint, Guarantees, Labels, SidecoreMode};
 
 /// Parameters of `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -80,6 +80,9 @@ pub struct ChannelCreate {
     /// What it is promised, and what it is held to.
     #[serde(default, skip_serializing_if = "Guarantees::is_none")]
     pub guarantees: Guarantees,
+    /// What is written on it, for policies and people.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 const fn one() -> u16 {

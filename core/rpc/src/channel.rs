@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Guarantees;
+use crate::{Guarantees, Labels};
 
 /// A channel: its setting, and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,9 @@ pub struct ChannelInfo {
     /// What it is promised, and what it is held to.
     #[serde(default, skip_serializing_if = "Guarantees::is_none")]
     pub guarantees: Guarantees,
+    /// What its operator wrote on it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Where a front-end connects; none while detached.
     pub endpoint: Option<Endpoint>,
     /// What is wanted of it.

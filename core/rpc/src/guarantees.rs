@@ -30,6 +30,33 @@ pub struct Guarantees {
     /// Weight over what is left, from 1 to 10000; 100 without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<u32>,
+    /// What its requests should take at most. The daemon promises it to nobody: it is what policies work towards, and what
+    /// is compared with what is measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<Objective>,
+}
+
+/// A latency target at a percentile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Objective {
+    /// So many of 1000 requests, from 1 to 999, take at most
+    #[serde(default = "p99")]
+    pub permille: u16,
+    /// this long, nanoseconds.
+    pub latency_ns: u64,
+}
+
+const fn p99() -> u16 {
+    990
+}
+
+impl Objective {
+    /// Whether it can be held against what is measured.
+    #[must_use]
+    pub const fn is_sane(&self) -> bool {
+        self.permille >= 1 && self.permille <= 999 && self.latency_ns > 0
+    }
 }
 
 impl Guarantees {

@@ -26,6 +26,7 @@ mod device;
 mod error;
 mod event;
 mod guarantees;
+mod labels;
 mod method;
 mod outcome;
 mod path;
@@ -47,7 +48,8 @@ pub use device::{
 };
 pub use error::{ErrorCode, ErrorData, RpcError};
 pub use event::{Event, EventKind, EventList, Gap, Object, ObjectKind, Subscription};
-pub use guarantees::{Guarantees, RateLimit};
+pub use guarantees::{Guarantees, Objective, RateLimit};
+pub use labels::{Labels, LabelsError};
 pub use method::{Call, Method};
 pub use outcome::Outcome;
 pub use path::{ChannelPath, HopKind, PathHop};

@@ -107,6 +107,7 @@ fn create(client: &mut Client, workload: &Workload, endpoint: &Path) -> Result<C
         block_bytes: None,
         read_only: false,
         guarantees: vfiomux_rpc::Guarantees::default(),
+        labels: vfiomux_rpc::Labels::default(),
     })?)
 }
 

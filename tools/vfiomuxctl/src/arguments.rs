@@ -245,6 +245,9 @@ pub(crate) struct CreateArguments {
     /// Refuse writes
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// Something to write on it, for policies and people, such as tier=gold; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) guarantees: GuaranteeArguments,
     #[command(flatten)]
@@ -334,6 +337,12 @@ pub(crate) struct EventsWanted {
     /// At most so many, the oldest first
     #[arg(long, value_name = "N", conflicts_with = "follow")]
     pub(crate) limit: Option<u32>,
+}
+
+/// A label as typed.
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a label is a key and a value, such as tier=gold")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// An endpoint as typed: the daemon works in another directory, so its path is made absolute here.

@@ -56,6 +56,9 @@ pub(crate) fn details(channel: &ChannelInfo, paint: Paint) -> String {
     for (place, line) in guarantees::lines(&channel.guarantees).into_iter().enumerate() {
         facts.add(if place == 0 { "guarantees" } else { "" }, line);
     }
+    for (place, (key, value)) in channel.labels.0.iter().enumerate() {
+        facts.add(if place == 0 { "labels" } else { "" }, format!("{key}={value}"));
+    }
     facts.add("endpoint", endpoint(channel));
     facts.add("wanted", word(channel.admin));
     facts.add("state", oper(channel.oper));

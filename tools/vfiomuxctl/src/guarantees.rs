@@ -1,7 +1,7 @@
 //! Guarantees, as typed and as shown.
 
 use clap::Args;
-use vfiomux_rpc::{Guarantees, RateLimit};
+use vfiomux_rpc::{Guarantees, Objective, RateLimit};
 
 use crate::{size, units};
 
@@ -32,6 +32,9 @@ pub(crate) struct GuaranteeArguments {
     /// Weight over what is left, from 1 to 10000 [default: 100]
     #[arg(long, value_name = "N", help_heading = "Guarantees")]
     share: Option<u32>,
+    /// What requests should take at most, which policies work towards: us, ms or s, and the percentile [default: 99]
+    #[arg(long, value_parser = objective, value_name = "TIME[@PERCENTILE]", help_heading = "Guarantees")]
+    objective: Option<Objective>,
 }
 
 impl GuaranteeArguments {
@@ -45,6 +48,7 @@ impl GuaranteeArguments {
             write_bytes: self.write_bps,
             reservation_ops: self.reserve,
             share: self.share,
+            objective: self.objective,
         }
     }
 }
@@ -67,10 +71,41 @@ fn rate(text: &str, number: impl Fn(&str) -> Result<u64, String>) -> Result<Rate
     Ok(RateLimit { per_second: number(per_second)?, burst: burst.map(number).transpose()? })
 }
 
+fn objective(text: &str) -> Result<Objective, String> {
+    let wrong = || "an objective is a time and a percentile, such as 500us, 2ms or 2ms@99.9".to_owned();
+    let (time, percentile) = text.split_once('@').unwrap_or((text, "99"));
+    let unit_at = time.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = time.split_at(unit_at);
+    let unit_ns: u64 = match unit {
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let latency_ns = number.checked_mul(unit_ns).ok_or_else(wrong)?;
+    // One decimal at most: thousandths are what is counted.
+    let (whole, tenth) = percentile.split_once('.').unwrap_or((percentile, "0"));
+    let digit = tenth.len() == 1 && tenth.bytes().all(|byte| byte.is_ascii_digit());
+    let whole: u16 = whole.parse().map_err(|_| wrong())?;
+    let tenth: u16 = if digit { tenth.parse().map_err(|_| wrong())? } else { return Err(wrong()) };
+    let permille = whole.checked_mul(10).and_then(|tens| tens.checked_add(tenth)).ok_or_else(wrong)?;
+    Some(Objective { permille, latency_ns }).filter(Objective::is_sane).ok_or_else(wrong)
+}
+
 /// One line a guarantee; empty when there is none.
 pub(crate) fn lines(guarantees: &Guarantees) -> Vec<String> {
-    let Guarantees { ops, bytes, read_ops, read_bytes, write_ops, write_bytes, reservation_ops, share } =
-        *guarantees;
+    let Guarantees {
+        ops,
+        bytes,
+        read_ops,
+        read_bytes,
+        write_ops,
+        write_bytes,
+        reservation_ops,
+        share,
+        objective,
+    } = *guarantees;
     let limit = |what: &str, limit: Option<RateLimit>, show: fn(u64) -> String| {
         let RateLimit { per_second, burst } = limit?;
         let burst = burst.map_or_else(String::new, |burst| format!(", {} at once", show(burst)));
@@ -86,6 +121,11 @@ pub(crate) fn lines(guarantees: &Guarantees) -> Vec<String> {
         limit(" written", write_bytes, units::bytes),
         reservation_ops.map(|ops| format!("{ops} reads of 4K a second reserved")),
         share.map(|share| format!("share {share}")),
+        objective.map(|Objective { permille, latency_ns }| {
+            let (whole, tenth) = (permille / 10, permille % 10);
+            let percentile = if tenth == 0 { whole.to_string() } else { format!("{whole}.{tenth}") };
+            format!("p{percentile} of at most {} wanted", units::nanoseconds(latency_ns))
+        }),
     ]
     .into_iter()
     .flatten()
@@ -103,6 +143,16 @@ mod tests {
         assert_eq!(bytes("100M/1M"), Ok(RateLimit { per_second: 100 << 20, burst: Some(1 << 20) }));
         for text in ["", "/5", "5/", "5/5/5", "5k", "-1"] {
             assert!(count(text).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn an_objective_is_a_time_at_a_percentile() {
+        assert_eq!(objective("500us"), Ok(Objective { permille: 990, latency_ns: 500_000 }));
+        assert_eq!(objective("2ms@99.9"), Ok(Objective { permille: 999, latency_ns: 2_000_000 }));
+        assert_eq!(objective("1s@50"), Ok(Objective { permille: 500, latency_ns: 1_000_000_000 }));
+        for text in ["", "5", "ms", "0ms", "2ms@", "2ms@100", "2ms@0", "2ms@99.99", "2ms@9.", "-2ms", "2h"] {
+            assert!(objective(text).is_err(), "{text:?} was taken");
         }
     }
 

@@ -28,7 +28,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::Parser;
-use vfiomux_rpc::call;
+use vfiomux_rpc::{Labels, call};
 
 use arguments::{Arguments, ChannelVerb, DeviceVerb, NamedChange, SidecoreVerb, Verb, endpoint};
 use failure::Failure;
@@ -102,6 +102,7 @@ fn run_channel(mut session: Session, verb: &ChannelVerb) -> Result<(), Failure> 
                 block_bytes: create.block_size,
                 read_only: create.read_only,
                 guarantees: create.guarantees.to_guarantees(),
+                labels: Labels(create.labels.iter().cloned().collect()),
             };
             session.change(&call, &create.change, channel::created)
         }

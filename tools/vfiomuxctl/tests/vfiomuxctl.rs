@@ -295,6 +295,7 @@ fn a_channel_is_created_as_typed() {
         block_bytes: None,
         read_only: false,
         guarantees: vfiomux_rpc::Guarantees::default(),
+        labels: vfiomux_rpc::Labels::default(),
     };
     let change = Change { dry_run: true, ..Change::default() };
     assert_eq!(daemon.asked(), [(Method::ChannelCreate(create), change)]);

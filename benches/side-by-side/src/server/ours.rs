@@ -101,6 +101,7 @@ fn create_channels(
             block_bytes: None,
             read_only: false,
             guarantees: vfiomux_rpc::Guarantees::default(),
+            labels: vfiomux_rpc::Labels::default(),
         })?;
     }
     Ok(())

@@ -56,6 +56,7 @@ impl Control {
             .next("choose another name, or destroy that one first"));
         }
         compile(&wanted.guarantees)?;
+        wanted.labels.check().map_err(|error| RpcError::invalid_argument("labels", error.to_string()))?;
         let device = self.device_named(&wanted.device)?;
         device.check_ready()?;
         let candidates =
@@ -164,6 +165,7 @@ impl Control {
             queues,
             read_only,
             guarantees: wanted.guarantees,
+            labels: wanted.labels.clone(),
             endpoint: wanted.endpoint.clone(),
             admin: Admin::Enabled,
             oper: Oper::Defined,

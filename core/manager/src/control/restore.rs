@@ -129,6 +129,7 @@ impl Control {
             read_only: entry.read_only,
             // The label does not have them: they are the host's promise, not the device's content.
             guarantees: vfiomux_rpc::Guarantees::default(),
+            labels: vfiomux_rpc::Labels::default(),
             endpoint: None,
             admin: Admin::Enabled,
             oper: Oper::Provisioned,

@@ -85,6 +85,12 @@ impl Control {
 /// A number that cannot be, named as the protocol names it.
 pub(crate) fn compile(asked: &vfiomux_rpc::Guarantees) -> Result<Program, RpcError> {
     let vfiomux_rpc::Guarantees { ops, bytes, read_ops, read_bytes, write_ops, write_bytes, .. } = *asked;
+    if asked.objective.is_some_and(|objective| !objective.is_sane()) {
+        return Err(RpcError::invalid_argument(
+            "guarantees.objective",
+            "an objective is a latency above 0 at 1 to 999 of 1000 requests",
+        ));
+    }
     let cost = CostModel::default();
     let limits = Limits {
         ops: ops.map(rate),

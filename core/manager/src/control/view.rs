@@ -141,6 +141,7 @@ impl Control {
             queues: setting.queues,
             read_only: setting.read_only,
             guarantees: setting.guarantees,
+            labels: setting.labels.clone(),
             endpoint: setting.endpoint.clone(),
             admin: setting.admin,
             oper: setting.oper,

@@ -129,6 +129,7 @@ fn any_method() -> impl Strategy<Value = Method> {
                     block_bytes,
                     read_only,
                     guarantees: crate::Guarantees::default(),
+                    labels: crate::Labels::default(),
                 })
             }),
         (name(), any::<u64>())

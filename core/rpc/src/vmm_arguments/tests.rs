@@ -14,6 +14,7 @@ fn channel(path: &str, mode: EndpointMode) -> ChannelInfo {
         queues: 2,
         read_only: false,
         guarantees: crate::Guarantees::default(),
+        labels: crate::Labels::default(),
         endpoint: Some(Endpoint { path: path.into(), mode }),
         admin: Admin::Enabled,
         oper: Oper::Listening,

@@ -159,6 +159,7 @@ pub(crate) fn channel() -> ChannelInfo {
         queues: 2,
         read_only: false,
         guarantees: vfiomux_rpc::Guarantees::default(),
+        labels: vfiomux_rpc::Labels::default(),
         endpoint: Some(Endpoint { path: "/run/a.sock".into(), mode: EndpointMode::Server }),
         admin: Admin::Enabled,
         oper: Oper::Active,

@@ -76,3 +76,31 @@ fn what_cannot_be_and_what_is_only_tried_change_nothing() {
     let refused = world.call(&call::ChannelCreate { guarantees: wrong, ..world.creation("other", 8) });
     assert_refused(refused, ErrorCode::InvalidArgument, "the share cannot be 0");
 }
+
+#[test]
+fn labels_and_an_objective_outlive_a_restart_and_bad_ones_are_refused() {
+    use vfiomux_rpc::{Labels, Objective};
+
+    let mut world = World::new(SPEC);
+    let labels = Labels([("tier".to_owned(), "gold".to_owned())].into());
+    let objective = Some(Objective { permille: 990, latency_ns: 500_000 });
+    let guarantees = Guarantees { objective, ..Guarantees::default() };
+    let asked = call::ChannelCreate { guarantees, labels: labels.clone(), ..world.creation("disk", 8) };
+    world.call(&asked).unwrap();
+    world.restart();
+    let restored = world.show("disk");
+    assert_eq!((restored.labels, restored.guarantees), (labels, guarantees));
+
+    let labels = Labels([("Tier".to_owned(), String::new())].into());
+    assert_refused(
+        world.call(&call::ChannelCreate { labels, ..world.creation("other", 8) }),
+        ErrorCode::InvalidArgument,
+        "small letters",
+    );
+    let objective = Some(Objective { permille: 1000, latency_ns: 500_000 });
+    assert_refused(
+        world.call(&tune(Guarantees { objective, ..Guarantees::default() })),
+        ErrorCode::InvalidArgument,
+        "1 to 999",
+    );
+}

@@ -267,6 +267,7 @@ impl World {
             block_bytes: None,
             read_only: false,
             guarantees: vfiomux_rpc::Guarantees::default(),
+            labels: vfiomux_rpc::Labels::default(),
         }
     }
 
