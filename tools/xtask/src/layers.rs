@@ -11,7 +11,8 @@ use serde_json::Value;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("vfiomux-spec", &[]),
     ("vfiomux-rpc", &[]),
-    ("vfiomux-policy", &[]),
+    ("vfiomux-plugin-abi", &[]),
+    ("vfiomux-policy", &["vfiomux-plugin-abi"]),
     ("vfiomux-qos", &[]),
     ("vfiomux-hw", &["vfiomux-spec"]),
     ("vfiomux-block", &["vfiomux-hw"]),

@@ -1,0 +1,88 @@
+/// Most bytes of a denial's reason; what is longer is cut.
+pub const REASON_BYTES_MAX: usize = 1024;
+/// Most amendments in one answer, and in one retune.
+pub const AMENDMENTS_MAX: usize = 64;
+/// Most retunes that one hook may give.
+pub const RETUNES_MAX: usize = 4096;
+/// Most bytes of state that a plugin may leave to its successor.
+pub const STATE_BYTES_MAX: usize = 1 << 20;
+
+/// What a hook answers. Any number may come back; only these three mean something, and any other is a denial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct RawVerdict(pub u32);
+
+impl RawVerdict {
+    /// As asked.
+    pub const ALLOW: Self = Self(0);
+    /// Not at all, with a reason given to the sink.
+    pub const DENY: Self = Self(1);
+    /// With the amendments that were given to the sink, in their order.
+    pub const AMEND: Self = Self(2);
+}
+
+/// What an amendment may change. Any number may come back; one that the request does not have is a denial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Setting(pub u32);
+
+impl Setting {
+    /// A channel's size.
+    pub const SIZE_BYTES: Self = Self(1);
+    /// Most virtqueues that a front-end may start.
+    pub const QUEUES: Self = Self(2);
+    /// Writes are refused: 0 or 1.
+    pub const READ_ONLY: Self = Self(3);
+    /// Limit of operations of any kind; 0 takes it away, as for each limit that follows.
+    pub const OPS_PER_SECOND: Self = Self(16);
+    /// Operations that may go at once after a pause; 0 for what a tenth of a second is worth, as for each burst that follows.
+    pub const OPS_BURST: Self = Self(17);
+    /// Limit of bytes read and written.
+    pub const BYTES_PER_SECOND: Self = Self(18);
+    /// Bytes that may go at once after a pause.
+    pub const BYTES_BURST: Self = Self(19);
+    /// Limit of read operations.
+    pub const READ_OPS_PER_SECOND: Self = Self(20);
+    /// Read operations that may go at once after a pause.
+    pub const READ_OPS_BURST: Self = Self(21);
+    /// Limit of bytes read.
+    pub const READ_BYTES_PER_SECOND: Self = Self(22);
+    /// Bytes that may be read at once after a pause.
+    pub const READ_BYTES_BURST: Self = Self(23);
+    /// Limit of operations that are no reads.
+    pub const WRITE_OPS_PER_SECOND: Self = Self(24);
+    /// Operations that are no reads and may go at once after a pause.
+    pub const WRITE_OPS_BURST: Self = Self(25);
+    /// Limit of bytes written.
+    pub const WRITE_BYTES_PER_SECOND: Self = Self(26);
+    /// Bytes that may be written at once after a pause.
+    pub const WRITE_BYTES_BURST: Self = Self(27);
+    /// Promised minimum: reads of 4 KiB a second, or what costs as much; 0 for none.
+    pub const RESERVATION_OPS: Self = Self(32);
+    /// Weight over what is left, 1 to 10000; 0 for the usual weight.
+    pub const SHARE: Self = Self(33);
+    /// Latency target; 0 for none.
+    pub const OBJECTIVE_LATENCY_NS: Self = Self(34);
+    /// The part of requests, in thousandths, that must meet the latency target: 990 is the 99th percentile.
+    pub const OBJECTIVE_PERMILLE: Self = Self(35);
+}
+
+/// One setting, and the value that it must have, in its unit. It will not grow, and has no size of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Amendment {
+    /// Which.
+    pub setting: Setting,
+    /// 0.
+    pub reserved: u32,
+    /// Its value.
+    pub value: u64,
+}
+
+impl Amendment {
+    /// The setting must have the value.
+    #[must_use]
+    pub const fn new(setting: Setting, value: u64) -> Self {
+        Self { setting, reserved: 0, value }
+    }
+}
