@@ -7,7 +7,7 @@ mod region;
 
 #[cfg(test)]
 pub(crate) use access::watch;
-pub(crate) use access::{load, store};
+pub(crate) use access::{load, peek, prefetch, store};
 pub use cache::RegionCache;
 pub(crate) use map::Lookup;
 pub use map::{Hint, MapRegion, MemoryMap, OutsideMemory, REGIONS_MAX};

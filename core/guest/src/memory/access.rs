@@ -52,6 +52,38 @@ pub(crate) unsafe fn load<T: Word>(from: *const T, ordering: Ordering) -> T {
     unsafe { T::load(from, ordering) }
 }
 
+/// Looks at a field of guest memory that is read by [`load`] later. Nothing may be decided by it but what is fetched into the
+/// cache: it is not the read that counts (I3).
+///
+/// # Safety
+///
+/// As for [`load`].
+#[inline(always)]
+pub(crate) unsafe fn peek<T: Word>(from: *const T) -> T {
+    // SAFETY: the caller's promise.
+    unsafe { T::load(from, Ordering::Relaxed) }
+}
+
+/// Has the processor fetch a line that will be read soon. Nothing is read, and no address is a wrong one: where there is no memory,
+/// nothing happens.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which every x86-64 has (SSE) and which does not fault (Intel SDM, PREFETCHh).
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a hint, which does not fault (Arm ARM, PRFM) and changes neither memory, stack nor flags.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    // Elsewhere there is nothing to ask for it with.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
+}
+
 /// Writes a field of guest memory, in one piece.
 ///
 /// # Safety

@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 
 use vfiomux_spec::virtio::features::{RING_EVENT_IDX, RING_INDIRECT_DESC};
 
+use super::ahead::{self, Ahead};
 use super::chain::Chain;
 use super::event::{self, Asked, Words};
 use super::heads::{Head, HeadSet};
 use super::walk::walk;
 use super::words::{RingWatch, RingWords};
 use crate::inflight::InflightQueue;
-use crate::memory::MemoryMap;
+use crate::memory::{Hint, MemoryMap};
 use crate::seeded::{self, Bug};
 use crate::{GuestError, RingFault};
 
@@ -56,6 +57,9 @@ pub struct SplitRing {
     /// The driver may be waiting for a call that a predecessor of ours owed it.
     call_owed: bool,
     out: HeadSet,
+    ahead: Ahead,
+    /// For addresses seen ahead: one of its own, as those of a chain's buffers lie elsewhere.
+    ahead_hint: Hint,
     strays: u64,
     inflight: Option<InflightQueue>,
     /// What a predecessor had taken and not returned, in the order in which it took them; then what was put back.
@@ -84,6 +88,8 @@ impl SplitRing {
             // A needless call does no harm; a call lost between publishing and a crash would hang the guest.
             call_owed: used != 0,
             out: HeadSet::new(words.size()),
+            ahead: Ahead::new(words.size()),
+            ahead_hint: Hint::default(),
             strays: 0,
             inflight,
             resubmit: VecDeque::new(),
@@ -123,10 +129,18 @@ impl SplitRing {
     #[inline]
     pub fn pending(&mut self) -> u16 {
         if self.next_avail == self.avail_index {
-            self.avail_index = self.words.their_index();
+            self.look();
         }
         // Both are at most the ring's size, unless the guest's index is wrong, of which `pop` tells.
         self.avail_index.wrapping_sub(self.next_avail).saturating_add(self.resubmits())
+    }
+
+    /// Looks at what the guest has put on the ring.
+    #[inline(always)]
+    fn look(&mut self) {
+        self.avail_index = self.words.their_index();
+        let waiting = self.avail_index.wrapping_sub(self.next_avail);
+        self.ahead.recall(&self.words, self.next_avail, waiting);
     }
 
     /// Takes the next chain: its memory into `chain`, and the head with which it is returned.
@@ -138,7 +152,7 @@ impl SplitRing {
             return self.pop_again(map, chain);
         }
         if self.next_avail == self.avail_index {
-            self.avail_index = self.words.their_index();
+            self.look();
             if self.next_avail == self.avail_index {
                 return Ok(None);
             }
@@ -148,7 +162,11 @@ impl SplitRing {
             return Err(RingFault::AvailIndex);
         }
         let index = self.words.avail_entry(self.next_avail);
-        walk(&self.words, map, self.indirect, index, chain)?;
+        if ahead::reaches(waiting) {
+            ahead::follow(&self.words, map, self.next_avail, &mut self.ahead_hint);
+        }
+        let table = walk(&self.words, map, self.indirect, index, chain)?;
+        self.ahead.remember(index, table, chain);
         if !self.out.insert(index) {
             return Err(RingFault::HeadInFlight);
         }

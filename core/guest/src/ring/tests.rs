@@ -1,5 +1,6 @@
 //! A ring between our device side and our driver side, in one arena.
 
+mod ahead;
 mod faults;
 mod hostile;
 mod notify;
@@ -58,11 +59,16 @@ impl Bench {
 
     /// Makes a head available, whatever hangs from it: the `nth` since the ring began.
     pub(crate) fn offer(&self, nth: u16, head: u16) {
-        let size = self.ring.size();
-        let avail = RING_ADDR + desc_offset(size);
-        let entry = avail + 4 + 2 * u64::from(nth % size);
-        self.arena.write(entry, &head.to_le_bytes()).unwrap();
+        self.offer_entry(nth, head);
+        let avail = RING_ADDR + desc_offset(self.ring.size());
         self.arena.write(avail + 2, &nth.wrapping_add(1).to_le_bytes()).unwrap();
+    }
+
+    /// Writes the `nth` available entry, and leaves the index.
+    pub(crate) fn offer_entry(&self, nth: u16, head: u16) {
+        let size = self.ring.size();
+        let entry = RING_ADDR + desc_offset(size) + 4 + 2 * u64::from(nth % size);
+        self.arena.write(entry, &head.to_le_bytes()).unwrap();
     }
 
     /// The chain's buffers as the guest named them.

@@ -15,7 +15,7 @@ use crate::seeded::{self, Bug};
 /// Bytes of a descriptor.
 const DESC_BYTES: u32 = 16;
 
-/// Fills `chain` with what hangs from `head`.
+/// Fills `chain` with what hangs from `head`. Gives where the table lies that it ends in, if that is at one place.
 ///
 /// A function by itself: it needs all the registers there are, and so do those who call for it.
 #[inline(never)]
@@ -25,7 +25,7 @@ pub(super) fn walk(
     indirect: bool,
     head: u16,
     chain: &mut Chain,
-) -> Result<(), RingFault> {
+) -> Result<Option<NonNull<u64>>, RingFault> {
     let room = chain.room();
     let mut filling = chain.fill(map);
     let mut table = Table::of_ring(words);
@@ -53,7 +53,7 @@ pub(super) fn walk(
         filling.add(descriptor.addr.get(), len, descriptor.has(DESC_F_WRITE))?;
         if !descriptor.has(DESC_F_NEXT) {
             filling.finish();
-            return Ok(());
+            return Ok(table.host);
         }
         index = descriptor.next.get();
     }

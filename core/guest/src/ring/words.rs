@@ -20,7 +20,7 @@ use vfiomux_spec::virtio::split::{
 use super::event::Words;
 use super::split::RingSetup;
 use crate::GuestError;
-use crate::memory::{FileRegion, MemoryMap, load, store};
+use crate::memory::{FileRegion, MemoryMap, load, peek, store};
 
 /// Where a ring's three parts lie. Each is whole inside a region that is held here, and aligned.
 #[derive(Debug)]
@@ -99,9 +99,9 @@ impl RingWords {
         RingWatch { index, seen: seen.to_le(), _region: avail.clone() }
     }
 
-    /// Where descriptor `index`, reduced to the table, is.
+    /// Where descriptor `index`, reduced to the table, is: aligned to 16, and held for as long as this.
     #[inline(always)]
-    fn descriptor_word(&self, index: u16) -> NonNull<u64> {
+    pub(super) fn descriptor_word(&self, index: u16) -> NonNull<u64> {
         // SAFETY: a descriptor below `size`, a power of two, lies in the table, which `resolve` found whole and aligned to 16.
         unsafe { at(self.desc, desc_offset(index & self.size.wrapping_sub(1))) }
     }
@@ -125,6 +125,13 @@ impl RingWords {
     pub(crate) fn avail_entry(&self, index: u16) -> u16 {
         // SAFETY: `avail_word` points into the ring, which is held.
         u16::from_le(unsafe { load(self.avail_word(index).as_ptr(), Relaxed) })
+    }
+
+    /// The head that the free-running index names now, for a look ahead.
+    #[inline(always)]
+    pub(super) fn peek_avail_entry(&self, index: u16) -> u16 {
+        // SAFETY: as in `avail_entry`.
+        u16::from_le(unsafe { peek(self.avail_word(index).as_ptr()) })
     }
 
     /// Where the descriptor table is: whole, aligned to 16, and held for as long as this.
