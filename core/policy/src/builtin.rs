@@ -1,4 +1,4 @@
-use crate::{Channel, CreateRequest, Device, Policy, TuneRequest, Verdict};
+use crate::{Channel, Create, Device, Policy, Tune, Verdict};
 
 /// Longest name of a channel, bytes.
 pub const NAME_BYTES_MAX: usize = 63;
@@ -6,7 +6,7 @@ pub const NAME_BYTES_MAX: usize = 63;
 pub const TENANT_BYTES_MAX: usize = 63;
 
 /// The rules that always hold: names can be told apart and put into a path, sizes and queues can be. It is the first of any
-/// [`Chain`](crate::Chain), and knows nothing of tenants' rights. Attaching and destroying it always allows.
+/// [`Chain`](crate::Chain), and knows nothing of tenants' rights. All else it always allows.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DefaultPolicy;
 
@@ -15,16 +15,16 @@ impl Policy for DefaultPolicy {
         "default"
     }
 
-    fn create(&mut self, request: &CreateRequest<'_>) -> Verdict {
-        let Channel { name, tenant, .. } = request.channel;
+    fn create(&mut self, question: &Create) -> Verdict {
+        let Channel { name, tenant, .. } = &question.channel;
         let complaint = name_complaint("the channel's name", name, NAME_BYTES_MAX)
             .or_else(|| name_complaint("the tenant's name", tenant, TENANT_BYTES_MAX))
-            .or_else(|| setting_complaint(&request.channel, &request.device));
+            .or_else(|| setting_complaint(&question.channel, &question.device));
         complaint.map_or(Verdict::Allow, Verdict::deny)
     }
 
-    fn tune(&mut self, request: &TuneRequest<'_>) -> Verdict {
-        setting_complaint(&request.wanted, &request.device).map_or(Verdict::Allow, Verdict::deny)
+    fn tune(&mut self, question: &Tune) -> Verdict {
+        setting_complaint(&question.wanted, &question.device).map_or(Verdict::Allow, Verdict::deny)
     }
 }
 
@@ -41,7 +41,7 @@ fn name_complaint(what: &str, name: &str, bytes_max: usize) -> Option<String> {
     None
 }
 
-fn setting_complaint(channel: &Channel<'_>, device: &Device) -> Option<String> {
+fn setting_complaint(channel: &Channel, device: &Device) -> Option<String> {
     let Channel { size_bytes, queues, .. } = *channel;
     if size_bytes == 0 {
         return Some("a channel of no bytes is none".to_owned());
@@ -59,71 +59,58 @@ fn setting_complaint(channel: &Channel<'_>, device: &Device) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DestroyRequest;
+    use crate::{Destroy, Tenant, tests::channel};
 
-    const CHANNEL: Channel<'static> = Channel {
-        name: "disk-a",
-        tenant: "acme",
-        device: "sim0",
-        size_bytes: 1 << 20,
-        queues: 2,
-        read_only: false,
-        generation: 0,
-    };
-
-    fn create(channel: Channel<'_>) -> Verdict {
-        let device = Device { free_bytes: 1 << 30, queues_max: 4 };
-        DefaultPolicy.create(&CreateRequest { channel, device, caller_uid: 0, dry_run: false })
+    fn create(channel: Channel) -> Verdict {
+        let device = Device { free_bytes: 1 << 30, queues_max: 4, ..Device::default() };
+        let tenant = Tenant::default();
+        DefaultPolicy.create(&Create { channel, device, tenant, caller_uid: 0, dry_run: false })
     }
 
-    fn denial(channel: Channel<'_>) -> String {
+    fn denial(channel: Channel) -> String {
         match create(channel) {
             Verdict::Deny { reason } => reason,
-            other => panic!("{other:?} for {channel:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn a_sane_channel_is_allowed() {
-        assert_eq!(create(CHANNEL), Verdict::Allow);
-        assert_eq!(create(Channel { name: &"a".repeat(63), queues: 4, ..CHANNEL }), Verdict::Allow);
+        assert_eq!(create(channel()), Verdict::Allow);
+        assert_eq!(create(Channel { name: "a".repeat(63), queues: 4, ..channel() }), Verdict::Allow);
     }
 
     #[test]
     fn names_that_could_be_mistaken_are_denied() {
         for name in ["", "A", "a b", "a/b", "../a", "ä", "a\n", &"a".repeat(64)] {
-            assert!(denial(Channel { name, ..CHANNEL }).starts_with("the channel's name"));
-            assert!(denial(Channel { tenant: name, ..CHANNEL }).starts_with("the tenant's name"));
+            let name = name.to_owned();
+            assert!(denial(Channel { name: name.clone(), ..channel() }).starts_with("the channel's name"));
+            assert!(denial(Channel { tenant: name, ..channel() }).starts_with("the tenant's name"));
         }
     }
 
     #[test]
     fn sizes_and_queues_that_cannot_be_are_denied() {
-        assert!(denial(Channel { size_bytes: 0, ..CHANNEL }).contains("no bytes"));
-        assert!(denial(Channel { queues: 0, ..CHANNEL }).contains("without virtqueues"));
-        assert!(denial(Channel { queues: 5, ..CHANNEL }).contains("can serve 4"));
+        assert!(denial(Channel { size_bytes: 0, ..channel() }).contains("no bytes"));
+        assert!(denial(Channel { queues: 0, ..channel() }).contains("without virtqueues"));
+        assert!(denial(Channel { queues: 5, ..channel() }).contains("can serve 4"));
     }
 
     #[test]
     fn the_end_of_a_channel_is_always_allowed() {
-        let channel = Channel { name: "NO NAME", size_bytes: 0, ..CHANNEL };
-        let request = DestroyRequest { channel, force: true, caller_uid: 1, dry_run: false };
-        assert_eq!(DefaultPolicy.destroy(&request), Verdict::Allow);
+        let channel = Channel { name: "NO NAME".to_owned(), size_bytes: 0, ..channel() };
+        let question = Destroy { channel, force: true, caller_uid: 1, dry_run: false };
+        assert_eq!(DefaultPolicy.destroy(&question), Verdict::Allow);
     }
 
     #[test]
     fn a_tuned_setting_is_held_to_the_same_rules() {
-        let device = Device { free_bytes: 0, queues_max: 2 };
         let tune = |wanted| {
-            DefaultPolicy.tune(&TuneRequest {
-                channel: CHANNEL,
-                wanted,
-                device,
-                caller_uid: 0,
-                dry_run: false,
-            })
+            let device = Device { queues_max: 2, ..Device::default() };
+            let (channel, tenant) = (channel(), Tenant::default());
+            DefaultPolicy.tune(&Tune { channel, wanted, device, tenant, caller_uid: 0, dry_run: false })
         };
-        assert_eq!(tune(CHANNEL), Verdict::Allow);
-        assert!(matches!(tune(Channel { queues: 3, ..CHANNEL }), Verdict::Deny { .. }));
+        assert_eq!(tune(channel()), Verdict::Allow);
+        assert!(matches!(tune(Channel { queues: 3, ..channel() }), Verdict::Deny { .. }));
     }
 }

@@ -1,69 +1,125 @@
 //! Verdicts: who may create, tune, attach and destroy what.
 //!
 //! ```text
-//!   manager ── CreateRequest ─► Chain ─► DefaultPolicy ─► …another Policy… ─┐ amended by each in turn
-//!   manager ◄─ Ruling ──────────┘ ◄── asked once more about the result ◄────┘
+//!   manager ── Create ─► Chain ─► DefaultPolicy ─► …another Policy… ─┐ amended by each in turn
+//!   manager ◄─ Ruling ───┘ ◄── asked once more about the result ◄────┘
 //! ```
 //!
-//! What lives here: the questions ([`CreateRequest`] and its kin), the answers ([`Verdict`]), the trait that joins them
+//! What lives here: the questions ([`Create`] and its kin), the answers ([`Verdict`]), the trait that joins them
 //! ([`Policy`]), the rules that always hold ([`DefaultPolicy`]) and the order in which several are asked ([`Chain`]).
-//! What does not: loading policies from outside, guarantees compiled to numbers, anything that asks on the data path.
+//! What does not: guarantees compiled to numbers, and anything that asks on the data path.
 //!
-//! # Ready for a C ABI
-//!
-//! Questions and answers are plain data, so that a policy can be another process or written in C:
-//!
-//! - A request becomes a `repr(C)` structure that begins with its own size, so that it can grow at its end. Integers keep the
-//!   width that they have here, flags become one byte, a `&str` becomes pointer and length, a slice pointer and count. Fields
-//!   come in the order in which they stand here.
-//! - A verdict is a raw `u32` ([`RawVerdict`]) and never a Rust enum on the other side's word: a number that is none of ours
-//!   is a denial. The same holds for the number of a [`Setting`].
-//! - An [`Amendment`] is `repr(C)`: setting and value, in the setting's unit.
-//!
-//! A verdict holds for the generation it was asked about and no other (P1): the manager compares [`Channel::generation`]
-//! with the channel's before it acts on a ruling.
+//! Questions own what they name: a chain may block up to the deadlines of its plugins, so it lives on a thread of its own, and
+//! questions and rulings are sent there and back. A verdict holds for the generation it was asked about and no other (P1):
+//! [`Ruling::generation`] is compared with the channel's before anything comes of the ruling.
 #![forbid(unsafe_code)]
 
 mod builtin;
 mod chain;
-mod request;
+mod channel;
+mod question;
+mod setting;
+mod telemetry;
 mod verdict;
 
 pub use builtin::{DefaultPolicy, NAME_BYTES_MAX, TENANT_BYTES_MAX};
-pub use chain::{Chain, Ruling};
-pub use request::{
-    AmendError, AttachRequest, Channel, CreateRequest, DestroyRequest, Device, Request, Setting, TuneRequest,
+pub use chain::{Answer, Chain, Denial, FaultRuling, Proposal, Ruling};
+pub use channel::{Channel, Device, Function, Guarantees, Objective, RateLimit, Tenant};
+pub use question::{
+    Attach, Claim, Create, Destroy, Discover, Fallback, Hook, Migrate, Question, Session, Tune,
 };
-pub use verdict::{Amendment, RawVerdict, Verdict};
+pub use setting::{AmendError, Amendment, Setting};
+pub use telemetry::{Fault, FaultKind, Pressure, PressureKind, Retune, Sample, Telemetry, Tick};
+pub use verdict::Verdict;
 
-/// Rules that decide. Asked on the control thread, never on the data path.
+/// Rules that decide. Asked on a thread that may block, never on the data path.
 ///
-/// A policy that leaves a question out allows it.
+/// A policy that leaves a question out allows it, and one that leaves a report out wants nothing for it.
 pub trait Policy: Send {
     /// What it is called in refusals and events.
     fn name(&self) -> &str;
 
+    /// May this function be used?
+    fn discover(&mut self, question: &Discover) -> Verdict {
+        let _ = question;
+        Verdict::Allow
+    }
+
+    /// May this function be taken?
+    fn claim(&mut self, question: &Claim) -> Verdict {
+        let _ = question;
+        Verdict::Allow
+    }
+
     /// May this channel come to be?
-    fn create(&mut self, request: &CreateRequest<'_>) -> Verdict {
-        let _ = request;
+    fn create(&mut self, question: &Create) -> Verdict {
+        let _ = question;
         Verdict::Allow
     }
 
     /// May this channel's setting become this one?
-    fn tune(&mut self, request: &TuneRequest<'_>) -> Verdict {
-        let _ = request;
+    fn tune(&mut self, question: &Tune) -> Verdict {
+        let _ = question;
         Verdict::Allow
     }
 
     /// May a front-end reach this channel there?
-    fn attach(&mut self, request: &AttachRequest<'_>) -> Verdict {
-        let _ = request;
+    fn attach(&mut self, question: &Attach) -> Verdict {
+        let _ = question;
+        Verdict::Allow
+    }
+
+    /// May this front-end have its session?
+    fn session(&mut self, question: &Session) -> Verdict {
+        let _ = question;
+        Verdict::Allow
+    }
+
+    /// May this channel leave the host?
+    fn migrate(&mut self, question: &Migrate) -> Verdict {
+        let _ = question;
         Verdict::Allow
     }
 
     /// May this channel end?
-    fn destroy(&mut self, request: &DestroyRequest<'_>) -> Verdict {
-        let _ = request;
+    fn destroy(&mut self, question: &Destroy) -> Verdict {
+        let _ = question;
         Verdict::Allow
+    }
+
+    /// This was measured.
+    fn tick(&mut self, tick: &Tick) -> Vec<Retune> {
+        let _ = tick;
+        Vec::new()
+    }
+
+    /// This runs short.
+    fn pressure(&mut self, pressure: &Pressure) -> Vec<Retune> {
+        let _ = pressure;
+        Vec::new()
+    }
+
+    /// This went wrong. Amendments mean nothing here.
+    fn fault(&mut self, fault: &Fault) -> (Verdict, Vec<Retune>) {
+        let _ = fault;
+        (Verdict::Allow, Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Channel;
+
+    /// A channel that nobody objects to.
+    pub(crate) fn channel() -> Channel {
+        Channel {
+            id: "8f0c".to_owned(),
+            name: "disk-a".to_owned(),
+            tenant: "acme".to_owned(),
+            device: "sim0".to_owned(),
+            size_bytes: 1 << 20,
+            queues: 2,
+            ..Channel::default()
+        }
     }
 }

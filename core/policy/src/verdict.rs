@@ -1,7 +1,10 @@
-use crate::Setting;
+use serde::{Deserialize, Serialize};
+
+use crate::Amendment;
 
 /// What a policy answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// As asked.
     Allow,
@@ -12,6 +15,11 @@ pub enum Verdict {
     },
     /// With these changes, applied in order.
     Amend(Vec<Amendment>),
+    /// The policy did not answer, or not sensibly: what holds is the question's [`Fallback`](crate::Fallback).
+    Unanswered {
+        /// What went wrong, as a phrase.
+        why: String,
+    },
 }
 
 impl Verdict {
@@ -20,39 +28,15 @@ impl Verdict {
     pub fn deny(reason: impl Into<String>) -> Self {
         Self::Deny { reason: reason.into() }
     }
-}
 
-/// A verdict as the number that crosses a C ABI. Any number may come back; only these three mean something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(transparent)]
-pub struct RawVerdict(pub u32);
-
-impl RawVerdict {
-    /// [`Verdict::Allow`].
-    pub const ALLOW: Self = Self(0);
-    /// [`Verdict::Deny`].
-    pub const DENY: Self = Self(1);
-    /// [`Verdict::Amend`].
-    pub const AMEND: Self = Self(2);
-
-    /// The verdict that the number, with what came beside it, amounts to. A number that means nothing denies.
+    /// Its name.
     #[must_use]
-    pub fn interpret(self, reason: &str, amendments: &[Amendment]) -> Verdict {
+    pub const fn name(&self) -> &'static str {
         match self {
-            Self::ALLOW => Verdict::Allow,
-            Self::DENY => Verdict::deny(if reason.is_empty() { "no reason given" } else { reason }),
-            Self::AMEND => Verdict::Amend(amendments.to_vec()),
-            Self(number) => Verdict::deny(format!("the policy answered {number}, which is no verdict")),
+            Self::Allow => "allow",
+            Self::Deny { .. } => "deny",
+            Self::Amend(_) => "amend",
+            Self::Unanswered { .. } => "unanswered",
         }
     }
-}
-
-/// One setting, and the value that it must have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(C)]
-pub struct Amendment {
-    /// Which.
-    pub setting: Setting,
-    /// Its value, in its unit.
-    pub value: u64,
 }

@@ -1,12 +1,12 @@
 //! Making a channel: a verdict, blocks, a label entry, a place on a sidecore, an endpoint.
 
-use vfiomux_policy::{Channel as PolicyChannel, CreateRequest, Device as PolicyDevice, Ruling};
+use vfiomux_policy::{Channel as PolicyChannel, Create, Device as PolicyDevice};
 use vfiomux_rpc::{Caller, Change, ErrorCode, EventKind, ObjectKind, RpcError, Ticket, call};
 
 use super::Control;
 use super::attachment::Door;
 use super::channel::{Channel, internal};
-use super::operations::QUEUES_MAX;
+use super::operations::policy_guarantees;
 use super::tune::compile;
 use crate::event::event;
 use crate::journal::{Record, Setting};
@@ -76,25 +76,27 @@ impl Control {
             })
             .max()
             .unwrap_or(0);
-        let ruling = self.policy.borrow_mut().create(CreateRequest {
+        let ruling = self.policy.borrow_mut().ask(Create {
             channel: PolicyChannel {
-                name: &wanted.name,
-                tenant: &wanted.tenant,
-                device: &wanted.device,
+                id: String::new(),
+                name: wanted.name.clone(),
+                tenant: wanted.tenant.clone(),
+                device: wanted.device.clone(),
                 size_bytes: wanted.size_bytes,
                 queues: wanted.queues,
                 read_only: wanted.read_only,
                 generation: 0,
+                guarantees: policy_guarantees(&wanted.guarantees),
+                labels: wanted.labels.0.clone(),
             },
-            device: PolicyDevice { free_bytes, queues_max: QUEUES_MAX },
+            device: PolicyDevice { free_bytes, ..self.policy_device(&wanted.device) },
+            tenant: self.policy_tenant(&wanted.tenant, None),
             caller_uid: caller.uid,
             dry_run: change.dry_run,
         });
-        let allowed = match ruling {
-            Ruling::Allow { request, .. } => request.channel,
-            Ruling::Deny { policy, reason } => {
-                return Err(self.denied(&wanted.name, caller, &policy, &reason));
-            }
+        let allowed = match ruling.outcome {
+            Ok(question) => question.channel,
+            Err(denial) => return Err(self.denied(&wanted.name, caller, &denial)),
         };
         let (size_bytes, queues, read_only) = (allowed.size_bytes, allowed.queues, allowed.read_only);
         let Some((&namespace, seat)) =

@@ -1,6 +1,6 @@
 //! Ending a channel, and what its end leaves to be scrubbed.
 
-use vfiomux_policy::{DestroyRequest, Ruling};
+use vfiomux_policy::Destroy;
 use vfiomux_rpc::{Caller, Change, ChannelInfo, ErrorCode, EventKind, ObjectKind, RpcError, Ticket, call};
 
 use super::Control;
@@ -69,15 +69,15 @@ impl Control {
             .about(about)
             .next("bring the device back first, or insist with --force: the data is then scrubbed when the device comes back"));
         }
-        let ruling = self.policy.borrow_mut().destroy(DestroyRequest {
+        let ruling = self.policy.borrow_mut().ask(Destroy {
             channel: policy_channel(channel),
             force: wanted.force,
             caller_uid: caller.uid,
             dry_run: change.dry_run,
         });
-        match ruling {
-            Ruling::Deny { policy, reason } => Err(self.denied(&wanted.name, caller, &policy, &reason)),
-            Ruling::Allow { .. } => Ok(id),
+        match ruling.outcome {
+            Err(denial) => Err(self.denied(&wanted.name, caller, &denial)),
+            Ok(_) => Ok(id),
         }
     }
 

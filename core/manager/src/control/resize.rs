@@ -1,13 +1,13 @@
 //! Making a channel larger or smaller.
 
 use vfiomux_channel::{Extent as Run, ExtentMap};
-use vfiomux_policy::{Channel as PolicyChannel, Device as PolicyDevice, Ruling, TuneRequest};
+use vfiomux_policy::{Channel as PolicyChannel, Tune};
 use vfiomux_rpc::{Caller, Change, ErrorCode, EventKind, ObjectKind, RpcError, Ticket, call};
 use vfiomux_sidecore::{Answer, Order};
 
 use super::Control;
 use super::channel::internal;
-use super::operations::{QUEUES_MAX, policy_channel};
+use super::operations::policy_channel;
 use crate::event::event;
 use crate::extent::Extent;
 use crate::label::Label;
@@ -55,18 +55,17 @@ impl Control {
         let (device, namespace, block_bytes) =
             (channel.device.clone(), channel.namespace, u64::from(channel.block_bytes));
         let present = policy_channel(channel);
-        let ruling = self.policy.borrow_mut().tune(TuneRequest {
+        let ruling = self.policy.borrow_mut().ask(Tune {
+            wanted: PolicyChannel { size_bytes: wanted.size_bytes, ..present.clone() },
             channel: present,
-            wanted: PolicyChannel { size_bytes: wanted.size_bytes, ..present },
-            device: PolicyDevice { free_bytes: self.free_bytes(&device), queues_max: QUEUES_MAX },
+            device: self.policy_device(&device),
+            tenant: self.policy_tenant(&channel.setting.tenant, Some(&id)),
             caller_uid: caller.uid,
             dry_run: change.dry_run,
         });
-        let size_bytes = match ruling {
-            Ruling::Allow { request, .. } => request.wanted.size_bytes,
-            Ruling::Deny { policy, reason } => {
-                return Err(self.denied(&wanted.name, caller, &policy, &reason));
-            }
+        let size_bytes = match ruling.outcome {
+            Ok(question) => question.wanted.size_bytes,
+            Err(denial) => return Err(self.denied(&wanted.name, caller, &denial)),
         };
         let Some(channel) = self.channels.get(&id) else { return Err(internal(&"the channel is gone")) };
         let old = channel.extents.clone();

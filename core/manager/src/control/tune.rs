@@ -1,12 +1,12 @@
 //! Guarantees: from what an operator says to what a sidecore runs.
 
-use vfiomux_policy::{Device as PolicyDevice, Ruling, TuneRequest};
+use vfiomux_policy::{Channel as PolicyChannel, Tune};
 use vfiomux_qos::{CostModel, Guarantees, Io, Limits, Program, Rate};
 use vfiomux_rpc::{Caller, Change, ErrorCode, RateLimit, RpcError, Ticket, call};
 use vfiomux_sidecore::Order;
 
 use super::Control;
-use super::operations::{QUEUES_MAX, policy_channel};
+use super::operations::{policy_channel, policy_guarantees};
 use crate::lifecycle::{NotAllowed, Oper, Step};
 
 /// The request in which reservations are counted.
@@ -64,16 +64,17 @@ impl Control {
             .about(format!("channel {}", wanted.name)));
         }
         let present = policy_channel(channel);
-        let ruling = self.policy.borrow_mut().tune(TuneRequest {
+        let ruling = self.policy.borrow_mut().ask(Tune {
+            wanted: PolicyChannel { guarantees: policy_guarantees(&wanted.guarantees), ..present.clone() },
             channel: present,
-            wanted: present,
-            device: PolicyDevice { free_bytes: self.free_bytes(&channel.device), queues_max: QUEUES_MAX },
+            device: self.policy_device(&channel.device),
+            tenant: self.policy_tenant(&channel.setting.tenant, Some(&id)),
             caller_uid: caller.uid,
             dry_run: change.dry_run,
         });
         let unchanged = channel.setting.guarantees == wanted.guarantees;
-        if let Ruling::Deny { policy, reason } = ruling {
-            return Err(self.denied(&wanted.name, caller, &policy, &reason));
+        if let Err(denial) = ruling.outcome {
+            return Err(self.denied(&wanted.name, caller, &denial));
         }
         Ok((id, (!unchanged && !change.dry_run).then_some(program)))
     }
