@@ -9,8 +9,8 @@ use crate::iommu::IommuSpec;
 /// A simulated NVMe controller to be made. [`Default`] gives a usual one of 1 GiB; read one from text with [`FromStr`]:
 ///
 /// `sim:nvme,size=4G[,file=PATH][,lba=512|4096][,namespaces=N][,mdts=N][,queues=N][,entries=N][,vectors=N][,sgl=on|off]`
-/// `[,cache=on|off][,zeroes=on|off][,sanitize=on|off][,format=on|off][,dstrd=N][,iommu-bits=N][,service-ns=N][,seed=N]`
-/// `[,serial=TEXT][,run=thread|inline]`
+/// `[,cache=on|off][,zeroes=on|off][,sanitize=on|off][,format=on|off][,dstrd=N][,iommu-bits=N][,service-ns=N][,parallel=N]`
+/// `[,seed=N][,serial=TEXT][,run=thread|inline]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSpec {
     /// Capacity of all namespaces together, bytes. Sizes in text take K, M, G and T, powers of 1024.
@@ -45,6 +45,9 @@ pub struct DeviceSpec {
     pub iommu: IommuSpec,
     /// How long each I/O command takes, nanoseconds.
     pub service_ns: u64,
+    /// How many I/O commands are worked on at once, others waiting in the order in which they were fetched; 0 for all. With
+    /// `service_ns` this bounds what the device does: `parallel * 10^9 / service_ns` commands a second.
+    pub parallel: u32,
     /// With a seed, queues are served and commands completed in an order drawn from it; without, in turn and in order.
     pub seed: Option<u64>,
     /// Serial number; at most 20 printable ASCII characters.
@@ -82,6 +85,7 @@ impl Default for DeviceSpec {
             dstrd: 0,
             iommu: IommuSpec::default(),
             service_ns: 0,
+            parallel: 0,
             seed: None,
             serial: None,
             run: Run::Thread,
@@ -89,7 +93,7 @@ impl Default for DeviceSpec {
     }
 }
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "size",
     "file",
     "lba",
@@ -106,6 +110,7 @@ const KEYS: [&str; 19] = [
     "dstrd",
     "iommu-bits",
     "service-ns",
+    "parallel",
     "seed",
     "serial",
     "run",
@@ -171,6 +176,10 @@ impl DeviceSpec {
             "service-ns" => {
                 self.service_ns = within(value, 0, u64::MAX).ok_or_else(|| bad("a number of nanoseconds"))?
             }
+            "parallel" => {
+                self.parallel =
+                    within(value, 0, 4096).ok_or_else(|| bad("a number from 0 to 4096; 0 is all"))?
+            }
             "seed" => self.seed = Some(within(value, 0, u64::MAX).ok_or_else(|| bad("a number"))?),
             "serial" => self.serial = Some(value.to_owned()),
             "run" => {
@@ -204,6 +213,11 @@ impl DeviceSpec {
         }
         if self.run == Run::Inline && self.service_ns > 0 {
             return conflict("service-ns needs a thread to wait on; use run=thread");
+        }
+        if self.parallel > 0 && self.service_ns == 0 {
+            return conflict(
+                "parallel says how many commands take their time at once; give service-ns as well",
+            );
         }
         let serial_fits =
             |serial: &String| serial.len() <= 20 && serial.bytes().all(|byte| byte.is_ascii_graphic());
@@ -275,13 +289,13 @@ mod tests {
     #[test]
     fn a_device_is_read_from_its_text() {
         let spec: DeviceSpec =
-            "sim:nvme,size=4G,file=/tmp/d.img,lba=4096,mdts=5,queues=2,sgl=off,namespaces=2,seed=9,service-ns=1000"
+            "sim:nvme,size=4G,file=/tmp/d.img,lba=4096,mdts=5,queues=2,sgl=off,namespaces=2,seed=9,service-ns=1000,parallel=16"
                 .parse()
                 .unwrap();
         assert_eq!(spec.size_bytes, 4 << 30);
         assert_eq!(spec.file.as_deref(), Some(std::path::Path::new("/tmp/d.img")));
         assert_eq!((spec.lba_bytes, spec.mdts, spec.queues, spec.namespaces), (4096, 5, 2, 2));
-        assert_eq!((spec.sgl, spec.seed, spec.service_ns), (false, Some(9), 1000));
+        assert_eq!((spec.sgl, spec.seed, spec.service_ns, spec.parallel), (false, Some(9), 1000, 16));
         assert_eq!("sim:nvme".parse::<DeviceSpec>().unwrap(), DeviceSpec::default());
     }
 
@@ -304,6 +318,7 @@ mod tests {
         assert!(error("sim:nic").contains("no simulated device"));
         assert!(error("sim:nvmex,size=4G").contains("no simulated device"));
         assert!(error("sim:nvme,size=4K,namespaces=2").contains("fewer namespaces"));
+        assert!(error("sim:nvme,parallel=5").contains("give service-ns"));
         assert!(error("sim:nvme,run=inline,service-ns=5").contains("run=thread"));
     }
 

@@ -75,6 +75,7 @@ impl Controller {
         self.cqs.fill_with(|| None);
         self.live.clear();
         self.pending.clear();
+        self.busy_until_ns.clear();
         self.events.reset();
         self.features = Features::new(&self.spec);
         self.cc = self.registers.cc().with_en(false);

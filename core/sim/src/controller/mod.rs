@@ -23,6 +23,8 @@ mod queue;
 mod registers;
 mod schedule;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -151,6 +153,8 @@ pub(crate) struct Controller {
     turn: usize,
     pending: Vec<Pending>,
     sequence: u64,
+    /// When each unit that is at work, of those that `parallel` bounds, is free again.
+    busy_until_ns: BinaryHeap<Reverse<u64>>,
     features: Features,
     events: Events,
     logs: Logs,
@@ -191,6 +195,7 @@ impl Controller {
             turn: 0,
             pending: Vec::with_capacity(256),
             sequence: 0,
+            busy_until_ns: BinaryHeap::new(),
             features: Features::new(&spec),
             events: Events::default(),
             logs: Logs::default(),

@@ -1,5 +1,6 @@
 //! What is done next: fetching, waiting, completing.
 
+use std::cmp::Reverse;
 use std::sync::PoisonError;
 
 use vfiomux_spec::nvme::{ADMIN_QUEUE_ID, CompletionEntry, Status, SubmissionEntry};
@@ -199,7 +200,7 @@ impl Controller {
         }
         let delay_ns = if let Some(Action::DelayNs(ns)) = action { ns } else { 0 };
         let hold = if let Some(Action::HoldBack(count)) = action { u64::from(count) } else { 0 };
-        let due_ns = self.now_ns().saturating_add(service_ns).saturating_add(delay_ns);
+        let due_ns = self.served_by_ns(service_ns).saturating_add(delay_ns);
         let hold_until = if hold == 0 { 0 } else { self.counters.completions + hold };
         self.sequence += 1;
         self.pending.push(Pending { sq_id, entry, due_ns, sequence: self.sequence, hold_until, action });
@@ -212,6 +213,20 @@ impl Controller {
             (service_ns, None) => service_ns,
             (service_ns, Some(_)) => service_ns / 2 + self.rng.below(service_ns),
         }
+    }
+
+    /// When a command that takes `service_ns` has been served: by the unit that is free first, and only then.
+    fn served_by_ns(&mut self, service_ns: u64) -> u64 {
+        let now_ns = self.now_ns();
+        let units = usize::try_from(self.spec.parallel).unwrap_or(usize::MAX);
+        if units == 0 || service_ns == 0 {
+            return now_ns.saturating_add(service_ns);
+        }
+        let busy = self.busy_until_ns.len() >= units;
+        let free_ns = if busy { self.busy_until_ns.pop().map_or(0, |Reverse(free_ns)| free_ns) } else { 0 };
+        let served_ns = now_ns.max(free_ns).saturating_add(service_ns);
+        self.busy_until_ns.push(Reverse(served_ns));
+        served_ns
     }
 
     fn ready(&mut self, index: usize, now_ns: u64) -> bool {

@@ -150,6 +150,38 @@ fn deleting_a_submission_queue_ends_its_commands_and_only_its() {
 }
 
 #[test]
+fn as_many_commands_take_their_time_at_once_as_the_device_is_wide() {
+    let mut host = Host::boot(DeviceSpec { service_ns: 1000, parallel: 2, ..small() });
+    let mut cq = host.create_cq(1, 64, None);
+    let (mut one, mut two) = (host.create_sq(1, 16, 1), host.create_sq(2, 16, 1));
+    for _ in 0..3 {
+        host.submit(&mut one, SubmissionEntry::flush(1));
+    }
+    host.submit(&mut two, SubmissionEntry::flush(1));
+    // The commands of both queues wait in the one order in which they were fetched.
+    let mut ended = Vec::new();
+    for _ in 0..2 {
+        host.sim.step(64);
+        assert!(host.poll(&mut cq).is_none());
+        host.sim.advance_ns(1000);
+        host.sim.step(64);
+        ended.push(
+            std::iter::from_fn(|| host.poll(&mut cq)).map(|entry| entry.sq_id.get()).collect::<Vec<_>>(),
+        );
+    }
+    assert_eq!(ended, [vec![1, 1], vec![1, 2]]);
+    // Units that were idle did not save the time up.
+    host.sim.advance_ns(1_000_000);
+    for _ in 0..3 {
+        host.submit(&mut one, SubmissionEntry::flush(1));
+    }
+    host.sim.step(64);
+    host.sim.advance_ns(1000);
+    host.sim.step(64);
+    assert_eq!(std::iter::from_fn(|| host.poll(&mut cq)).count(), 2);
+}
+
+#[test]
 fn a_deleted_queue_can_be_made_again_and_starts_from_nothing() {
     let mut host = Host::boot(small());
     let (mut sq, mut cq) = host.pair();
