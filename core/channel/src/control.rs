@@ -66,11 +66,8 @@ impl BlockChannel {
     pub fn rename(&mut self, id: ChannelId) {
         self.settings.id = id;
         self.lane = None;
-        if let Some(gate) = &mut self.gate {
-            gate.change_clock();
-        }
         for served in self.rings.iter_mut().flatten() {
-            // Looked for anew there: no two sidecores count time from the same moment.
+            // Looked for anew there, so that what waits does not count from a look that was made here.
             served.waiting = 0;
         }
     }

@@ -111,10 +111,28 @@ counters! {
         kicks,
         /// Breaths that left requests on a ring because the channel's budget was used up.
         throttled,
-        /// Times that a limit did not afford the next request, which was left on its ring.
+        /// Times that a limit of its own did not afford the next request, which was left on its ring.
         limited,
         /// Time that requests were so left, in nanoseconds.
         limited_ns,
+        /// Times that its tenant's limits did not afford the next request, which was left on its ring.
+        tenant_limited,
+        /// Time that requests were so left, in nanoseconds.
+        tenant_limited_ns,
+        /// Cost of the requests taken from its rings, in cost units. Counted, as all that follows in cost units, on a device some
+        /// channel of which was promised something.
+        cost,
+        /// Time that it had requests which its limits afford, while more was asked of the device than it has room for, in
+        /// nanoseconds. Brought up to date ten times a second, as the three that follow.
+        contended_ns,
+        /// Cost that it was given in that time.
+        contended_cost,
+        /// Cost that its reservation promised it in that time. The reservation falls short by what this gained on
+        /// `contended_cost`.
+        reserved_due_cost,
+        /// Cost that its share, beside the shares of all that had requests as well, was due of what the device was given in that
+        /// time. The error of its share is how far `contended_cost` is from this.
+        share_due_cost,
         /// Breaths that left requests on a ring because the device's lane, or a pool of ours, was full.
         starved,
         /// Completions that matched no command in flight, and were dropped (I1).

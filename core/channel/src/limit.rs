@@ -1,67 +1,103 @@
 //! Which of a channel's requests may go now.
 
-use vfiomux_qos::{Account, Io, NotBefore, Program};
+use std::sync::Arc;
+
+use vfiomux_qos::{Account, Group, Io, Lease, NotBefore, Program};
 
 use crate::{BlockChannel, ChannelCounters};
 
-/// A channel's limits, at work.
+/// A channel's limits, and its tenant's, at work.
 #[derive(Debug)]
 pub(crate) struct Gate {
     account: Account,
-    /// The request at the head of a ring that is not affordable before then; `None` when there is none.
-    closed_until: Option<NotBefore>,
-    /// Since when it has been so.
-    closed_ns: u64,
-    /// The account's time is another sidecore's.
-    other_clock: bool,
+    /// Its part of its tenant's limits.
+    lease: Option<Box<Lease>>,
+    /// The request at the head of a ring that is not affordable yet, if there is one.
+    closed: Option<Closed>,
     /// What was admitted in this turn costs the device, in cost units.
     cost: u64,
+    /// No more is taken in this turn once it has cost so much.
+    cost_max: u64,
+}
+
+/// Why a request waits.
+#[derive(Debug, Clone, Copy)]
+struct Closed {
+    until: NotBefore,
+    since_ns: u64,
+    /// By the tenant's limits, not by the channel's own.
+    by_tenant: bool,
 }
 
 impl Gate {
     fn new(program: Program, now_ns: u64) -> Self {
-        let account = Account::new(program, now_ns);
-        Self { account, closed_until: None, closed_ns: now_ns, other_clock: false, cost: 0 }
+        Self {
+            account: Account::new(program, now_ns),
+            lease: None,
+            closed: None,
+            cost: 0,
+            cost_max: u64::MAX,
+        }
     }
 
-    /// Begins a turn. False: what waits is not affordable yet.
+    /// Begins a turn that may cost so much. False: what waits is not affordable yet.
     #[inline]
-    pub(crate) fn begin(&mut self, now_ns: u64, counters: &ChannelCounters) -> bool {
-        self.cost = 0;
-        if self.other_clock {
-            self.other_clock = false;
-            self.account.set_clock(now_ns);
-        }
+    pub(crate) fn begin(&mut self, cost_max: u64, now_ns: u64, counters: &ChannelCounters) -> bool {
+        (self.cost, self.cost_max) = (0, cost_max);
         self.account.refill(now_ns);
-        let Some(NotBefore(until_ns)) = self.closed_until else { return true };
+        let Some(Closed { until: NotBefore(until_ns), .. }) = self.closed else { return true };
         if now_ns < until_ns {
             return false;
         }
-        self.closed_until = None;
-        counters.limited_ns.add(now_ns.saturating_sub(self.closed_ns));
+        self.open(now_ns, counters);
         true
+    }
+
+    /// Nothing is known to wait for a limit any more.
+    fn open(&mut self, now_ns: u64, counters: &ChannelCounters) {
+        let Some(Closed { since_ns, by_tenant, .. }) = self.closed.take() else { return };
+        let waited = if by_tenant { &counters.tenant_limited_ns } else { &counters.limited_ns };
+        waited.add(now_ns.saturating_sub(since_ns));
     }
 
     /// Charges a request if it is affordable, or if it goes in any case. False: it must wait.
     #[inline]
     pub(crate) fn admit(&mut self, io: Io, in_any_case: bool, now_ns: u64) -> bool {
-        match self.account.affords(io) {
-            Err(later) if !in_any_case => {
-                self.closed_until = Some(later);
-                self.closed_ns = now_ns;
-                false
-            }
-            _ => {
-                self.cost += u64::from(self.account.charge(io));
-                true
-            }
+        let own = self.account.affords(io);
+        // Asked only for what the channel's own limits let go: what a tenant's limit grants is kept for the channel.
+        let tenant = match &mut self.lease {
+            Some(lease) if own.is_ok() => lease.affords(io, now_ns),
+            _ => Ok(()),
+        };
+        if let (false, Err(until)) = (in_any_case, own.and(tenant)) {
+            self.closed = Some(Closed { until, since_ns: now_ns, by_tenant: own.is_ok() });
+            return false;
         }
+        if let Some(lease) = &mut self.lease {
+            lease.charge(io);
+        }
+        self.cost += u64::from(self.account.charge(io));
+        true
     }
 
     /// When what waits becomes affordable.
     #[inline]
     pub(crate) fn closed_until(&self) -> Option<NotBefore> {
-        self.closed_until
+        self.closed.map(|closed| closed.until)
+    }
+
+    /// Counts that a request is left on its ring from now on.
+    #[cold]
+    pub(crate) fn count_closed(&self, counters: &ChannelCounters) {
+        let by_tenant = self.closed.is_some_and(|closed| closed.by_tenant);
+        let times = if by_tenant { &counters.tenant_limited } else { &counters.limited };
+        times.add(1);
+    }
+
+    /// Whether the turn has cost what it may.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.cost >= self.cost_max
     }
 
     /// What the turn has cost so far.
@@ -69,42 +105,56 @@ impl Gate {
     pub(crate) fn cost(&self) -> u64 {
         self.cost
     }
-
-    /// The next turn is on another sidecore, whose time began at another moment.
-    pub(crate) fn change_clock(&mut self) {
-        self.other_clock = true;
-        // Found anew there.
-        self.closed_until = None;
-    }
 }
 
 impl BlockChannel {
-    /// Holds the channel to a program from now on, or to none. What is left and what is owed of a limit that both the old and the
+    /// Holds the channel to a program from now on. What is left and what is owed of a limit that both the old and the
     /// new program have stays (Q3).
-    pub fn set_program(&mut self, program: Option<Program>, now_ns: u64) {
-        match (&mut self.gate, program) {
-            (Some(gate), Some(program)) => {
-                if std::mem::take(&mut gate.other_clock) {
-                    gate.account.set_clock(now_ns);
-                }
+    pub fn set_program(&mut self, program: Program, now_ns: u64) {
+        match &mut self.gate {
+            Some(gate) => {
                 gate.account.retune(program, now_ns);
                 // What waits may be affordable at the new rate.
-                if gate.closed_until.take().is_some() {
-                    self.counters.limited_ns.add(now_ns.saturating_sub(gate.closed_ns));
-                }
+                gate.open(now_ns, &self.counters);
             }
-            (gate, program) => *gate = program.map(|program| Box::new(Gate::new(program, now_ns))),
+            none => *none = Some(Box::new(Gate::new(program, now_ns))),
         }
+    }
+
+    /// Holds the channel to nothing from now on: no program, and no group.
+    pub fn drop_program(&mut self) {
+        self.gate = None;
+    }
+
+    /// Holds the channel to its tenant's limits too from now on, to those of another group, or to none. What it holds of the
+    /// group that it leaves goes back.
+    pub fn set_group(&mut self, group: Option<Arc<Group>>, now_ns: u64) {
+        if self.gate.is_none() && group.is_some() {
+            self.set_program(Program::default(), now_ns);
+        }
+        let Some(gate) = &mut self.gate else { return };
+        let present = gate.lease.as_ref().map(|lease| Arc::as_ptr(lease.group()));
+        if present == group.as_ref().map(Arc::as_ptr) {
+            return;
+        }
+        gate.lease = group.map(|group| Box::new(Lease::new(group)));
+        gate.open(now_ns, &self.counters);
     }
 
     /// Whether what waits on its rings is not affordable before a known time.
     pub(crate) fn is_limited(&self) -> bool {
-        self.gate.as_ref().is_some_and(|gate| gate.closed_until.is_some())
+        self.gate.as_ref().is_some_and(|gate| gate.closed.is_some())
     }
 
     /// The program that the channel is held to.
     #[must_use]
     pub fn program(&self) -> Option<&Program> {
         self.gate.as_ref().map(|gate| gate.account.program())
+    }
+
+    /// The group whose limits it is held to.
+    #[must_use]
+    pub fn group(&self) -> Option<&Arc<Group>> {
+        self.gate.as_ref()?.lease.as_ref().map(|lease| lease.group())
     }
 }

@@ -30,13 +30,15 @@ pub struct Portion {
     pub budget: u32,
     /// No more than this of what waits, when all of it is within the budget: the rest has its turn in the same breath.
     pub part: u32,
+    /// The request that makes what is taken cost so much is the last, in cost units. For a channel with a program.
+    pub cost: u64,
 }
 
 impl Portion {
     /// All that waits, up to a budget.
     #[must_use]
     pub const fn whole(budget: u32) -> Self {
-        Self { budget, part: u32::MAX }
+        Self { budget, part: u32::MAX, cost: u64::MAX }
     }
 }
 
@@ -64,6 +66,8 @@ enum Stop {
     Starved,
     /// The channel's limits do not afford the next request.
     Limited,
+    /// The turn has cost what it may.
+    Spent,
     /// Its guest broke the rules.
     Fault(RingFault),
 }
@@ -81,7 +85,7 @@ impl BlockChannel {
     }
 
     fn serve_from<Q: BlockQueue>(&mut self, map: &MemoryMap, turn: Turn, queue: &mut Q) -> Served {
-        let Turn { now_ns, portion: Portion { mut budget, part }, .. } = turn;
+        let Turn { now_ns, portion: Portion { mut budget, part, cost }, .. } = turn;
         let mut served = Served::default();
         self.starved = false;
         if self.fault.is_some() {
@@ -105,14 +109,17 @@ impl BlockChannel {
             served.again = true;
             return served;
         }
-        let mut open = self.gate.as_mut().is_none_or(|gate| gate.begin(now_ns, &self.counters));
+        let mut open = self.gate.as_mut().is_none_or(|gate| gate.begin(cost, now_ns, &self.counters));
         let (first_ring, rings) = (self.first_ring, self.rings.len());
-        let waiting: u32 = self.rings.iter().flatten().map(|ring| u32::from(ring.waiting)).sum();
-        let rest_follows = part < waiting && waiting <= budget;
-        if rest_follows {
-            budget = part;
+        let mut rest_follows = false;
+        if part < budget {
+            let waiting: u32 = self.rings.iter().flatten().map(|ring| u32::from(ring.waiting)).sum();
+            rest_follows = part < waiting && waiting <= budget;
+            if rest_follows {
+                budget = part;
+            }
         }
-        let mut left = budget;
+        let (mut left, mut spent) = (budget, false);
         for step in 0..rings {
             let index = first_ring + step;
             let index = if index < rings { index } else { index - rings };
@@ -121,13 +128,20 @@ impl BlockChannel {
                 // The others wait for it: what they would be given, it would never have.
                 Err(Stop::Limited) => {
                     if std::mem::take(&mut open) {
-                        self.counters.limited.add(1);
+                        if let Some(gate) = &self.gate {
+                            gate.count_closed(&self.counters);
+                        }
                         self.first_ring = index;
                     }
                 }
                 Err(Stop::Starved) => {
                     self.counters.starved.add(1);
                     self.starved = true;
+                    break;
+                }
+                Err(Stop::Spent) => {
+                    spent = true;
+                    self.first_ring = if index + 1 < rings { index + 1 } else { 0 };
                     break;
                 }
                 Err(Stop::Fault(fault)) => {
@@ -141,13 +155,14 @@ impl BlockChannel {
             }
         }
         served.requests = budget - left;
-        if left == 0 && self.rings.iter().flatten().any(|ring| ring.waiting > 0) {
+        if (left == 0 || spent) && self.rings.iter().flatten().any(|ring| ring.waiting > 0) {
             self.counters.throttled.add(u64::from(!rest_follows));
             served.more = true;
         }
         served.again |= self.starved || served.more;
         if let Some(gate) = &self.gate {
             served.cost = gate.cost();
+            self.counters.cost.add(served.cost);
             served.not_before = gate.closed_until();
             served.again &= served.not_before.is_none() || self.starved;
         }
@@ -193,6 +208,10 @@ impl BlockChannel {
             // A request that is not wholly submitted holds up those behind it.
             if self.desks.current.is_some() {
                 stop = Err(Stop::Starved);
+                break;
+            }
+            if self.gate.as_ref().is_some_and(|gate| gate.is_spent()) {
+                stop = Err(Stop::Spent);
                 break;
             }
         }

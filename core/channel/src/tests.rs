@@ -175,7 +175,7 @@ fn a_part_of_what_waits_is_shown_before_the_rest_is_taken() {
         stand.request(RequestType::Flush, 0, &[]);
     }
     let mut part = |budget, part| {
-        let turn = Turn { portion: Portion { budget, part }, ..TURN };
+        let turn = Turn { portion: Portion { part, ..Portion::whole(budget) }, ..TURN };
         let served = stand.channel.serve(turn, &mut stand.queue);
         stand.channel.show();
         let mut shown = 0;
@@ -197,7 +197,7 @@ fn more_than_the_budget_is_not_taken_in_parts() {
     for _ in 0..10 {
         stand.request(RequestType::Flush, 0, &[]);
     }
-    let turn = Turn { portion: Portion { budget: 8, part: 4 }, ..TURN };
+    let turn = Turn { portion: Portion { part: 4, ..Portion::whole(8) }, ..TURN };
     assert_eq!(stand.channel.serve(turn, &mut stand.queue).requests, 8);
     assert_eq!(stand.channel.counters().snapshot().throttled, 1);
 }

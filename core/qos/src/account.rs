@@ -64,13 +64,6 @@ impl Account {
         &self.program
     }
 
-    /// Goes on by another clock. What the time between the last refill and now was worth is not earned.
-    pub fn set_clock(&mut self, now_ns: u64) {
-        for meter in self.meters.iter_mut().take(self.count).flatten() {
-            meter.bucket.set_clock(now_ns);
-        }
-    }
-
     /// Whether there is any limit.
     #[inline]
     #[must_use]

@@ -40,11 +40,6 @@ impl Bucket {
         self.level = (self.level + earned).min(i128::from(self.rate.burst) * TOKEN);
     }
 
-    /// Goes on by another clock, by which it is `now_ns`, with what it has.
-    pub(crate) fn set_clock(&mut self, now_ns: u64) {
-        self.at_ns = now_ns;
-    }
-
     /// Whether so many tokens may be taken: they are there, or the bucket is full.
     #[inline]
     #[must_use]

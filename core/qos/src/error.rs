@@ -12,9 +12,9 @@ pub enum QosError {
         /// The largest that can be.
         most: u64,
     },
-    /// A burst cannot be divided among sidecores.
+    /// A burst is too short to be shared among sidecores.
     #[error(
-        "a burst of {burst} is too little to share at {per_second} a second; give at least a microsecond's worth for each sidecore"
+        "a burst of {burst} is too little to share at {per_second} a second; give at least a millisecond's worth"
     )]
     SharedBurst {
         /// As asked for.

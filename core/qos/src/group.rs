@@ -1,205 +1,315 @@
 //! Limits of a tenant, shared by its channels on all sidecores.
 //!
-//! A limit's tokens are a line of time: each nanosecond of it is worth `rate` thousand-millionths of a token. What has been
-//! leased is everything up to one point on that line, kept in one atomic word; it may be ahead of the present by the burst. A
-//! sidecore moves the point forward by a slice and owns the tokens that the slice is worth; it moves it back for what it has
-//! not used. So leases add up exactly, whoever takes them, and nobody waits for anybody.
+//! ```text
+//!                 leased, in the order in which it was asked for
+//!            ┌──────────────────────────────────────────┐
+//!   ─────────┼────────┬─────────────┬───────────────────┼──────────► a limit's line of time
+//!        now − half  now        now + half           leased_ns       a nanosecond of it is worth `rate`
+//!            └── may be used ───────┘└─ waits for its time ─┘        thousand-millionths of a token
+//! ```
 //!
-//! All sidecores read the same clock. What they may hold in slices is set aside from the burst when the group is made, so that
-//! Q1 holds for the group as for a channel. A request above the burst may find others holding slices, at most half of the
-//! burst: in a window with such a request, the bound is rate × window + the largest request + half of the burst.
+//! A limit's tokens are a line of time. What has been leased is everything up to one point on it, kept in one atomic word; a
+//! channel moves the point forward by a slice and owns the stretch that it passed. Stretches never overlap, and a token is used
+//! only while its place on the line lies within half a burst of the present. So whatever is used in a window of time lies
+//! within that window and a burst (Q1), whoever used it, on however many sidecores, and nobody waits for anybody.
+//!
+//! A channel that comes when the line is leased beyond what may be used has its place in it all the same, and goes when its time
+//! has come: a queue without a lock, in which no channel of the tenant passes another. What it does not use in time lapses.
+//!
+//! A request above half the burst goes when nothing before it is left, and needs no more. In a window with such a request the
+//! bound is rate × window + the request + half the burst.
+//!
+//! Limits change in place, at once for everybody ([`Group::retune`]): each has two sets of terms, and the low bits of its word
+//! say which set is in force. Whoever leased by the old terms is found out by the compare-and-swap that would lease more, and
+//! what it still holds is carried over to its place under the new ones (Q3).
 
-use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+mod lease;
+
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+
+pub use lease::Lease;
 
 use crate::program::Measure;
-use crate::{Io, Limits, NotBefore, QosError, Rate, SECOND_NS};
+use crate::{Limits, QosError, Rate, SECOND_NS};
 
 /// A tenant's limits.
 #[derive(Debug)]
 pub struct Group {
-    limits: [Option<Shared>; Limits::COUNT],
+    lines: [Line; Limits::COUNT],
+    /// Raised when a retune is through.
+    epoch: AtomicU64,
 }
 
-/// One of them.
+/// One limit, or the place of one.
 #[derive(Debug)]
-struct Shared {
+struct Line {
     measure: Measure,
-    rate: u64,
-    /// How far ahead of the present may be leased: the burst, without what is set aside for slices.
-    burst_ns: u64,
-    slice_ns: u64,
-    /// The line is leased up to here. It stands for itself and guards no other memory: all accesses are relaxed.
-    leased_ns: AtomicU64,
+    /// The line is leased up to here; the low bits are those of the epoch of the terms in force.
+    word: AtomicU64,
+    /// By the low bit of their epoch.
+    terms: [StoredTerms; 2],
 }
 
+/// What a line's tokens are worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Terms {
+    /// How many terms the line had before.
+    epoch: u64,
+    /// Tokens a second; 0 for no limit.
+    per_second: u64,
+    burst: u64,
+    /// Half of the time that the burst is worth.
+    half_ns: u64,
+    /// So many tokens are leased at a time.
+    slice: u64,
+    /// Where on the line they began.
+    since_ns: u64,
+    /// Tokens a second until then.
+    before: u64,
+}
+
+#[derive(Debug, Default)]
+struct StoredTerms {
+    epoch: AtomicU64,
+    per_second: AtomicU64,
+    burst: AtomicU64,
+    half_ns: AtomicU64,
+    slice: AtomicU64,
+    since_ns: AtomicU64,
+    before: AtomicU64,
+}
+
+/// The low bits of a line's word.
+const EPOCH_BITS: u32 = 2;
+const EPOCH: u64 = (1 << EPOCH_BITS) - 1;
+/// The clock's zero on the line: what lies before the present has a place too.
+const ZERO_NS: u64 = 1 << 60;
+/// The clock stands still from here on: 73 years after its zero.
+const CLOCK_MAX_NS: u64 = 1 << 61;
+/// The end of the line: as far ahead of the clock as a debt can be.
+const END_NS: u64 = (1 << 62) - 1;
 /// The longest slice, nanoseconds.
-const SLICE_NS_MAX: u64 = 250_000;
-/// The shortest burst that can be shared: so much time's worth of the rate for each sidecore.
-const BURST_NS_MIN: u64 = 1_000;
+const SLICE_NS_MAX: u64 = 100_000;
+/// A slice is at most one part in so many of the burst.
+const SLICE_PART: u64 = 16;
+/// A slice has at most so many tokens: with a request's, they fit a length in 64 bits.
+const SLICE_MAX: u64 = 1 << 32;
+/// The shortest burst that can be shared: a sidecore that is late by half of it loses its place.
+const BURST_NS_MIN: u64 = 1_000_000;
+/// The longest that is counted.
+const BURST_NS_MAX: u64 = 1 << 59;
+
+/// The terms have changed since they were looked at.
+#[derive(Debug)]
+struct Changed;
 
 impl Group {
-    /// Limits that at most `sidecores` sidecores lease from.
+    /// Limits that any number of channels lease from, with full bursts.
     ///
     /// # Errors
-    /// [`QosError::Range`]: a number is 0 or too large, or a burst is less than a microsecond's worth for each sidecore.
-    pub fn new(limits: &Limits, sidecores: u16, now_ns: u64) -> Result<Self, QosError> {
+    /// As [`Self::check`].
+    pub fn new(limits: &Limits, now_ns: u64) -> Result<Self, QosError> {
+        Self::check(limits)?;
+        let lines = limits.measures().map(|(rate, measure)| Line::new(rate, measure, now_ns));
+        Ok(Self { lines, epoch: AtomicU64::new(0) })
+    }
+
+    /// Whether limits can be shared.
+    ///
+    /// # Errors
+    /// [`QosError::Range`]: a number is 0 or too large. [`QosError::SharedBurst`]: a burst is less than a millisecond's worth.
+    pub fn check(limits: &Limits) -> Result<(), QosError> {
         limits.check()?;
-        let sidecores = u64::from(sidecores.max(1));
-        let mut shared = [const { None }; Limits::COUNT];
-        for (place, (rate, measure)) in shared.iter_mut().zip(limits.measures()) {
-            *place = rate.map(|rate| Shared::new(rate, measure, sidecores, now_ns)).transpose()?;
-        }
-        Ok(Self { limits: shared })
-    }
-}
-
-impl Shared {
-    fn new(rate: Rate, measure: Measure, sidecores: u64, now_ns: u64) -> Result<Self, QosError> {
-        // One token less: the two ends of a stretch of the line may each round in favour of the one who leases.
-        let burst_ns = worth_ns(rate.burst - 1, rate.per_second);
-        if burst_ns < BURST_NS_MIN * sidecores {
-            return Err(QosError::SharedBurst { burst: rate.burst, per_second: rate.per_second });
-        }
-        let slice_ns = SLICE_NS_MAX.min(burst_ns / (2 * sidecores));
-        let burst_ns = burst_ns - slice_ns * sidecores;
-        let leased_ns = AtomicU64::new(now_ns);
-        Ok(Self { measure, rate: rate.per_second, burst_ns, slice_ns, leased_ns })
-    }
-
-    /// Leases at least `tokens`, and a slice if there is one.
-    fn lease(&self, tokens: u64, now_ns: u64) -> Result<u64, NotBefore> {
-        let needs_ns = worth_ns_up(tokens, self.rate);
-        let mut leased_ns = self.leased_ns.load(Ordering::Relaxed);
-        loop {
-            let from_ns = leased_ns.max(now_ns);
-            let there_ns = now_ns.saturating_add(self.burst_ns).saturating_sub(from_ns);
-            let enough_ns = needs_ns.min(self.burst_ns);
-            if there_ns < enough_ns {
-                return Err(NotBefore(from_ns.saturating_add(enough_ns).saturating_sub(self.burst_ns)));
-            }
-            let to_ns = from_ns.saturating_add(needs_ns.max(self.slice_ns.min(there_ns)));
-            match self.leased_ns.compare_exchange_weak(leased_ns, to_ns, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return Ok(self.tokens_between(from_ns, to_ns)),
-                Err(present_ns) => leased_ns = present_ns,
-            }
-        }
-    }
-
-    /// Takes back what was leased and not used, rounded down: another stretch of the line of the same length may be worth a
-    /// token more.
-    fn give_back(&self, tokens: u64) {
-        let unused_ns = worth_ns(tokens.saturating_sub(1), self.rate);
-        if unused_ns > 0 {
-            let back = |leased_ns: u64| Some(leased_ns.saturating_sub(unused_ns));
-            // The closure always gives a value, so the update always succeeds.
-            let _ = self.leased_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, back);
-        }
-    }
-
-    /// What a stretch of the line is worth. Of stretches that follow each other, the sum is what they are worth together.
-    fn tokens_between(&self, from_ns: u64, to_ns: u64) -> u64 {
-        let until = |at_ns: u64| u128::from(at_ns) * u128::from(self.rate) / u128::from(SECOND_NS);
-        u64::try_from(until(to_ns) - until(from_ns)).unwrap_or(u64::MAX)
-    }
-}
-
-/// A sidecore's part of a group.
-#[derive(Debug)]
-pub struct Lease {
-    group: Arc<Group>,
-    held: [Held; Limits::COUNT],
-}
-
-/// Tokens of one limit that were leased and not used.
-#[derive(Debug, Clone, Copy, Default)]
-struct Held {
-    tokens: u64,
-    since_ns: u64,
-}
-
-impl Lease {
-    /// Takes part in a group. Nothing is leased yet.
-    #[must_use]
-    pub fn new(group: Arc<Group>) -> Self {
-        Self { group, held: [Held::default(); Limits::COUNT] }
-    }
-
-    /// The group.
-    #[must_use]
-    pub fn group(&self) -> &Arc<Group> {
-        &self.group
-    }
-
-    /// Whether the group affords a request; leases what it takes if need be.
-    ///
-    /// # Errors
-    /// [`NotBefore`]: when it will, as far as is known here. What was leased is given back.
-    #[inline]
-    pub fn affords(&mut self, io: Io, now_ns: u64) -> Result<(), NotBefore> {
-        let Self { group, held } = self;
-        for (shared, held) in group.limits.iter().zip(held) {
-            let Some(shared) = shared else { continue };
-            let tokens = u64::from(shared.measure.tokens(io));
-            if held.tokens < tokens {
-                match shared.lease(tokens - held.tokens, now_ns) {
-                    Ok(leased) => *held = Held { tokens: held.tokens + leased, since_ns: now_ns },
-                    Err(later) => {
-                        self.release();
-                        return Err(later);
-                    }
-                }
+        for Rate { per_second, burst } in limits.measures().iter().filter_map(|(rate, _)| *rate) {
+            if worth_ns(burst, per_second) < BURST_NS_MIN {
+                return Err(QosError::SharedBurst { burst, per_second });
             }
         }
         Ok(())
     }
 
-    /// Takes what a request takes, which the group [affords](Self::affords).
-    #[inline]
-    pub fn charge(&mut self, io: Io) {
-        for (shared, held) in self.group.limits.iter().zip(&mut self.held) {
-            let Some(shared) = shared else { continue };
-            held.tokens = held.tokens.saturating_sub(u64::from(shared.measure.tokens(io)));
+    /// Holds to other limits from now on, all channels of the group at once. What is left and what is owed of a limit that there
+    /// was before stays as an amount; one that is new begins with a full burst (Q3). By one thread at a time.
+    ///
+    /// # Errors
+    /// As [`Self::check`]; nothing has changed.
+    pub fn retune(&self, limits: &Limits, now_ns: u64) -> Result<(), QosError> {
+        Self::check(limits)?;
+        for (line, (rate, _)) in self.lines.iter().zip(limits.measures()) {
+            line.retune(rate, now_ns);
         }
+        // Pairs with the load in `Lease::affords`.
+        self.epoch.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Line {
+    fn new(rate: Option<Rate>, measure: Measure, now_ns: u64) -> Self {
+        let terms = Terms::new(0, rate, 0, place(now_ns));
+        let word = AtomicU64::new((terms.since_ns - terms.half_ns) << EPOCH_BITS);
+        let line = Self { measure, word, terms: Default::default() };
+        line.stored(0).set(terms);
+        line
     }
 
-    /// Gives back what has been held for longer than a slice. Once a breath, so that nobody sits on what others ask for.
-    #[inline]
-    pub fn expire(&mut self, now_ns: u64) {
-        for (shared, held) in self.group.limits.iter().zip(&mut self.held) {
-            let Some(shared) = shared else { continue };
-            if held.tokens > 0 && now_ns.saturating_sub(held.since_ns) > shared.slice_ns {
-                shared.give_back(core::mem::take(&mut held.tokens));
+    fn stored(&self, epoch: u64) -> &StoredTerms {
+        let [even, odd] = &self.terms;
+        if epoch & 1 == 0 { even } else { odd }
+    }
+
+    /// The word, and the terms in force.
+    fn look(&self) -> (u64, Terms) {
+        loop {
+            // Pairs with the compare-and-swap in `retune`, which comes after the terms were stored.
+            let word = self.word.load(Ordering::Acquire);
+            let terms = self.stored(word).get();
+            // Pairs with the fence in `retune`: whoever has read terms that are being stored sees that those before went out of
+            // force.
+            fence(Ordering::Acquire);
+            if (self.word.load(Ordering::Relaxed) ^ word) & EPOCH == 0 {
+                return (word, terms);
             }
         }
     }
 
-    /// Gives everything back.
-    pub fn release(&mut self) {
-        for (shared, held) in self.group.limits.iter().zip(&mut self.held) {
-            if let Some(shared) = shared {
-                shared.give_back(core::mem::take(&mut held.tokens));
+    fn retune(&self, rate: Option<Rate>, now_ns: u64) {
+        let (mut word, old) = self.look();
+        if old.rate() == rate {
+            return;
+        }
+        let new = Terms::new(old.epoch + 1, rate, old.per_second, place(now_ns));
+        // Pairs with the fence in `look`.
+        fence(Ordering::Release);
+        self.stored(new.epoch).set(new);
+        loop {
+            let leased_ns = new.carry_over(word >> EPOCH_BITS);
+            let next = leased_ns << EPOCH_BITS | new.epoch & EPOCH;
+            // Releases the terms; acquires what those did who leased before, so that the other set can be stored next time.
+            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(present) => word = present,
             }
+        }
+    }
+
+    /// Leases the next stretch that is as long as `tokens` of its start asks for. Gives its end, and how many tokens it has.
+    fn lease(&self, terms: &Terms, now_ns: u64, tokens: impl Fn(u64) -> u64) -> Result<(u64, u64), Changed> {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            if (word ^ terms.epoch) & EPOCH != 0 {
+                return Err(Changed);
+            }
+            let from_ns = (word >> EPOCH_BITS).max(now_ns.saturating_sub(terms.half_ns));
+            let tokens = tokens(from_ns);
+            let to_ns = from_ns.saturating_add(terms.length_up_ns(tokens)).min(END_NS);
+            let next = to_ns << EPOCH_BITS | word & EPOCH;
+            // Releases the reads of the terms: they are not stored over before. Pairs with the one in `retune`.
+            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Ok((to_ns, tokens)),
+                Err(present) => word = present,
+            }
+        }
+    }
+
+    /// Takes back the end of a stretch, if nobody has leased since.
+    fn take_back(&self, terms: &Terms, to_ns: u64, tokens: u64) {
+        let word = to_ns << EPOCH_BITS | terms.epoch & EPOCH;
+        let unused_ns = terms.length_down_ns(tokens);
+        let next = (to_ns - unused_ns) << EPOCH_BITS | word & EPOCH;
+        // When somebody has, it lapses.
+        let _ = self.word.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+impl Terms {
+    fn new(epoch: u64, rate: Option<Rate>, before: u64, since_ns: u64) -> Self {
+        let Some(Rate { per_second, burst }) = rate else {
+            return Self { epoch, per_second: 0, burst: 0, half_ns: 0, slice: 0, since_ns, before };
+        };
+        let half_ns = worth_ns(burst, per_second).min(BURST_NS_MAX) / 2;
+        let slice_ns = SLICE_NS_MAX.min(2 * half_ns / SLICE_PART);
+        let slice = u128::from(slice_ns) * u128::from(per_second) / u128::from(SECOND_NS);
+        let slice = u64::try_from(slice).unwrap_or(SLICE_MAX).min(SLICE_MAX);
+        Self { epoch, per_second, burst, half_ns, slice, since_ns, before }
+    }
+
+    fn rate(&self) -> Option<Rate> {
+        let Self { per_second, burst, .. } = *self;
+        (per_second > 0).then_some(Rate { per_second, burst })
+    }
+
+    /// Where a place on the line lies by these terms that were set for those before: as many tokens from where these began. A
+    /// limit that is new begins with a full burst.
+    fn carry_over(&self, place_ns: u64) -> u64 {
+        let Self { per_second, before, since_ns, .. } = *self;
+        if per_second == 0 || before == 0 {
+            return since_ns - self.half_ns;
+        }
+        let scaled = |length_ns: u64| u128::from(length_ns) * u128::from(before);
+        let narrow = |length_ns: u128| u64::try_from(length_ns).unwrap_or(END_NS);
+        match place_ns.checked_sub(since_ns) {
+            Some(ahead_ns) => {
+                let ahead_ns = narrow(scaled(ahead_ns).div_ceil(u128::from(per_second)));
+                since_ns.saturating_add(ahead_ns).min(END_NS)
+            }
+            None => since_ns.saturating_sub(narrow(scaled(since_ns - place_ns) / u128::from(per_second))),
+        }
+    }
+
+    /// The time that so many tokens are worth, at least. At most twice [`SLICE_MAX`] tokens.
+    #[inline]
+    fn length_up_ns(&self, tokens: u64) -> u64 {
+        (tokens * SECOND_NS).div_ceil(self.per_second)
+    }
+
+    /// The time that so many tokens are worth, at most.
+    #[inline]
+    fn length_down_ns(&self, tokens: u64) -> u64 {
+        tokens * SECOND_NS / self.per_second
+    }
+}
+
+impl StoredTerms {
+    /// Each field stands for itself: what orders them is the word.
+    fn set(&self, terms: Terms) {
+        let Terms { epoch, per_second, burst, half_ns, slice, since_ns, before } = terms;
+        for (stored, value) in [
+            (&self.epoch, epoch),
+            (&self.per_second, per_second),
+            (&self.burst, burst),
+            (&self.half_ns, half_ns),
+            (&self.slice, slice),
+            (&self.since_ns, since_ns),
+            (&self.before, before),
+        ] {
+            stored.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> Terms {
+        let get = |stored: &AtomicU64| stored.load(Ordering::Relaxed);
+        Terms {
+            epoch: get(&self.epoch),
+            per_second: get(&self.per_second),
+            burst: get(&self.burst),
+            half_ns: get(&self.half_ns),
+            slice: get(&self.slice),
+            since_ns: get(&self.since_ns),
+            before: get(&self.before),
         }
     }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.release();
-    }
+/// A time on the line.
+#[inline]
+fn place(now_ns: u64) -> u64 {
+    ZERO_NS + now_ns.min(CLOCK_MAX_NS)
 }
 
 /// The time that so many tokens are worth, rounded down.
-fn worth_ns(tokens: u64, rate: u64) -> u64 {
-    let worth_ns = u128::from(tokens) * u128::from(SECOND_NS) / u128::from(rate);
-    u64::try_from(worth_ns).unwrap_or(u64::MAX)
-}
-
-/// The time that so many tokens are worth, rounded up.
-fn worth_ns_up(tokens: u64, rate: u64) -> u64 {
-    let worth_ns = (u128::from(tokens) * u128::from(SECOND_NS)).div_ceil(u128::from(rate));
+fn worth_ns(tokens: u64, per_second: u64) -> u64 {
+    let worth_ns = u128::from(tokens) * u128::from(SECOND_NS) / u128::from(per_second);
     u64::try_from(worth_ns).unwrap_or(u64::MAX)
 }
 

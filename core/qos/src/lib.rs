@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Guarantees ── compile ──► Program ──► Account (a channel's)      may this request go now?   token buckets, exact
-//!                               │            └── Lease (a sidecore's part of a tenant's Group)  tokens leased in slices
+//!                               │            └── Lease (its part of a tenant's Group)            tokens leased in slices
 //!                               └───────► Scheduler (a sidecore's, of a device)  whose turn?    mClock tags, three heaps
 //!                                            └── Window: how many commands the device may have of us
 //! ```

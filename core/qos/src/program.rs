@@ -1,4 +1,4 @@
-use crate::{CostModel, Guarantees, Limits, QosError, Rate};
+use crate::{CostModel, Guarantees, Io, Limits, QosError, Rate};
 
 /// Guarantees as a sidecore runs them. Made by control, checked, and handed over whole (Q3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +10,9 @@ pub struct Program {
 }
 
 impl Program {
+    /// The request that reservations are counted in.
+    pub const RESERVED: Io = Io::read(4096);
+
     /// Compiles guarantees for a device whose requests cost what `cost` says.
     ///
     /// # Errors
@@ -18,6 +21,23 @@ impl Program {
         guarantees.check()?;
         let Guarantees { limits, reservation, share } = *guarantees;
         Ok(Self { limits, cost, reservation, share })
+    }
+
+    /// The same guarantees on a device whose requests cost what `cost` says. A reservation stays as many reads of 4 KiB.
+    #[must_use]
+    pub fn recost(self, cost: CostModel) -> Self {
+        let (old, new) = (self.cost.cost(Self::RESERVED), cost.cost(Self::RESERVED));
+        let reservation = u128::from(self.reservation) * u128::from(new) / u128::from(old);
+        let reservation = u64::try_from(reservation).unwrap_or(Guarantees::RESERVATION_MAX);
+        // A reservation that rounds to nothing would be none.
+        let reservation = reservation.clamp(self.reservation.min(1), Guarantees::RESERVATION_MAX);
+        Self { cost, reservation, ..self }
+    }
+
+    /// Whether it limits nothing, reserves nothing, and has the usual share.
+    #[must_use]
+    pub fn promises_nothing(&self) -> bool {
+        self.limits == Limits::default() && self.reservation == 0 && self.share == Guarantees::SHARE_DEFAULT
     }
 
     /// What requests cost.
@@ -78,7 +98,7 @@ impl Limits {
 impl Measure {
     /// Tokens that a request takes.
     #[inline]
-    pub(crate) fn tokens(self, io: crate::Io) -> u32 {
+    pub(crate) fn tokens(self, io: Io) -> u32 {
         let counted = match io.direction {
             crate::Direction::Read => self.reads,
             crate::Direction::Write => self.writes,

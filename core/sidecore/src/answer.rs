@@ -143,12 +143,28 @@ impl<Q: BlockQueue> Sidecore<Q> {
             },
             Order::SetProgram { channel, program } => match self.channel_mut(channel) {
                 Some(found) => {
-                    found.set_program(Some(*program), now_ns);
+                    found.set_program(*program, now_ns);
                     self.enrol(channel.index, now_ns);
                     Outcome::Answer(Answer::Done)
                 }
                 None => Outcome::Refuse(Refusal::NoChannel, Order::SetProgram { channel, program }),
             },
+            Order::SetGroup { channel, group } => match self.channel_mut(channel) {
+                Some(found) => {
+                    found.set_group(group, now_ns);
+                    self.enrol(channel.index, now_ns);
+                    Outcome::Answer(Answer::Done)
+                }
+                None => Outcome::Refuse(Refusal::NoChannel, Order::SetGroup { channel, group }),
+            },
+            Order::SetPace { device, pace } => {
+                let Some(found) = self.device_mut(device) else {
+                    return Outcome::Refuse(Refusal::NoDevice, Order::SetPace { device, pace });
+                };
+                found.pace = pace;
+                self.keep_pace(device.0, now_ns);
+                Outcome::Answer(Answer::Done)
+            }
             Order::Resume { channel } => match self.channel_mut(channel) {
                 Some(found) => {
                     found.resume();
@@ -437,7 +453,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             }
         }
         let slot = seat.device;
-        self.update_schedule(slot);
+        self.end_schedule(slot);
         self.turns.retain(|&index| index != id.index);
         Some(channel)
     }

@@ -1,10 +1,10 @@
 use vfiomux_block::{BlockQueue, Completion, LaneId, Status};
 use vfiomux_channel::{Asked, BlockChannel, CommandTag, Ending};
 
-use crate::SidecoreCounters;
 use crate::flush::Flushes;
 use crate::schedule::Schedule;
 use crate::service::Services;
+use crate::{Pace, SidecoreCounters};
 
 /// A device as this sidecore has it.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(crate) struct Device<Q> {
     pub(crate) flushes: Flushes,
     /// Whose turn it is, where somebody was promised something.
     pub(crate) schedule: Option<Box<Schedule>>,
+    /// How it is driven then.
+    pub(crate) pace: Pace,
     /// Channels on it.
     pub(crate) channels: u32,
     /// Its commands end where they are submitted: seen of one of them.
@@ -31,6 +33,7 @@ impl<Q: BlockQueue> Device<Q> {
             lanes: Vec::new(),
             flushes: Flushes::default(),
             schedule: None,
+            pace: Pace::default(),
             channels: 0,
             ends_at_once: false,
             gone: false,

@@ -31,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod clock;
 mod counters;
 mod device;
 mod doze;
@@ -38,6 +39,7 @@ mod error;
 mod flush;
 mod mailbox;
 mod order;
+mod pace;
 mod schedule;
 mod seeded;
 mod service;
@@ -47,9 +49,11 @@ mod spin;
 mod thread;
 mod wake;
 
+pub use clock::clock_ns;
 pub use counters::SidecoreCounters;
 pub use error::SidecoreError;
 pub use mailbox::Handle;
 pub use order::{Answer, DeviceSlot, Order, Refusal, Report, Ticket};
+pub use pace::Pace;
 pub use sidecore::{Budgets, Sidecore, Work};
 pub use thread::{Mode, SidecoreThread, ThreadSettings};

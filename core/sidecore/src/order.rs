@@ -6,9 +6,9 @@ use vfiomux_block::{BlockQueue, Command, LaneId, Status};
 use vfiomux_channel::{BlockChannel, ChannelId, ExtentMap, Fault, RingStart, StoppedRing};
 use vfiomux_guest::{Call, Kick, MemoryMap};
 use vfiomux_hw::{DmaBuffer, Quiesced};
-use vfiomux_qos::Program;
+use vfiomux_qos::{Group, Program};
 
-use crate::Mode;
+use crate::{Mode, Pace};
 
 /// Where a device sits in the sidecore's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,6 +138,22 @@ pub enum Order<Q: BlockQueue> {
         channel: ChannelId,
         /// What it is held to.
         program: Box<Program>,
+    },
+    /// Hold a channel to its tenant's limits too from the next turn on, beside its own; or to none. The group is shared by all of
+    /// the tenant's channels on all sidecores, and is [retuned](Group::retune) in place. Answered by [`Answer::Done`].
+    SetGroup {
+        /// Which channel.
+        channel: ChannelId,
+        /// Its tenant's limits, made by [`crate::clock_ns`]; `None` for no limits.
+        group: Option<Arc<Group>>,
+    },
+    /// Drive a device so from the next breath on. The programs of its channels, present and future, run by its cost model,
+    /// whichever they were compiled for; reservations stay as many reads of 4 KiB. Answered by [`Answer::Done`].
+    SetPace {
+        /// Which device.
+        device: DeviceSlot,
+        /// How.
+        pace: Pace,
     },
     /// Take no new request and wait for those in flight. Answered by [`Answer::Done`] when nothing is in flight.
     Suspend {

@@ -9,22 +9,18 @@
 
 use vfiomux_block::BlockQueue;
 use vfiomux_channel::{BlockChannel, Portion, Served};
-use vfiomux_qos::{Next, Program, Scheduler, Window};
+use vfiomux_qos::{Next, Scheduler, Window};
 
 use crate::device::Device;
-use crate::{Sidecore, Work};
-
-/// Commands that a device may have of us. Enough to keep a fast one busy; what is beyond waits where we decide.
-const WINDOW_COMMANDS: u32 = 128;
-
-/// Requests of a turn that the scheduler gives: well below a millisecond of any device that is shared.
-const SLICE_REQUESTS: u32 = 8;
+use crate::{Pace, Sidecore, Work};
 
 /// The order among the channels of one device.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     scheduler: Scheduler,
     window: Window,
+    /// What a turn may cost.
+    slice_cost: u64,
     /// Commands that may still go in this breath: what ends meanwhile makes room for the next.
     left: u32,
     /// More is asked for than there is room for.
@@ -32,10 +28,11 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    fn new(places: u16, in_flight: u32) -> Self {
-        let mut window = Window::new(WINDOW_COMMANDS);
+    fn new(places: u16, pace: &Pace, in_flight: u32) -> Self {
+        let mut window = Window::new(pace.window_commands);
         window.sent(in_flight);
-        Self { scheduler: Scheduler::new(places), window, left: 0, contended: false }
+        let slice_cost = pace.slice_cost;
+        Self { scheduler: Scheduler::new(places), window, slice_cost, left: 0, contended: false }
     }
 
     /// Commands of channels went to the device.
@@ -59,14 +56,13 @@ impl Schedule {
 impl<Q: BlockQueue> Device<Q> {
     /// Commands at the device, whosever they are.
     fn commands_in_flight(&self) -> u32 {
-        let sum: usize = self.lanes.iter().map(|&lane| self.queue.in_flight(lane)).sum();
-        u32::try_from(sum).unwrap_or(u32::MAX)
+        u32::try_from(self.queue.in_flight_total()).unwrap_or(u32::MAX)
     }
 }
 
 /// Whether a channel was promised anything, or is held to anything.
 fn is_promised(channel: &BlockChannel) -> bool {
-    channel.program().is_some_and(|program| *program != Program::default())
+    channel.group().is_some() || channel.program().is_some_and(|program| !program.promises_nothing())
 }
 
 impl<Q: BlockQueue> Sidecore<Q> {
@@ -147,8 +143,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
             && let Next::Turn(turn) = schedule.scheduler.next(now_ns)
         {
             let left = schedule.left;
-            let budget = SLICE_REQUESTS.min(left).min(self.budgets.requests);
-            let served = self.serve_channel(turn.place, Portion::whole(budget), now_ns, work);
+            let cost = schedule.slice_cost;
+            let portion = Portion { cost, ..Portion::whole(left.min(self.budgets.requests)) };
+            let served = self.serve_channel(turn.place, portion, now_ns, work);
             work.more |= served.more;
             let Some(schedule) = self.contended(slot) else { return };
             // Requests that needed no command count as well: a breath is bounded, whatever a guest asks for.
@@ -185,57 +182,71 @@ impl<Q: BlockQueue> Sidecore<Q> {
         schedules.filter_map(|schedule| schedule.scheduler.next_due_ns()).min()
     }
 
-    /// A channel has come to a device, or its program has changed.
+    /// A channel has come to a device, or what it is promised has changed. The device has a schedule from the time that one of its
+    /// channels is promised something until none is.
     pub(crate) fn enrol(&mut self, index: u16, now_ns: u64) {
         let Some(slot) = self.seats.get(usize::from(index)).map(|seat| seat.device) else { return };
-        if self.update_schedule(slot) {
+        if self.end_schedule(slot) {
             return;
         }
         let places = u16::try_from(self.seats.len()).unwrap_or(u16::MAX);
-        let Self { devices, seats, .. } = self;
-        if let Some(Some(Device { schedule: Some(schedule), .. })) = devices.get_mut(usize::from(slot))
-            && let Some(channel) = seats.get_mut(usize::from(index)).and_then(|seat| seat.channel.as_mut())
-        {
-            schedule.scheduler.make_room(places);
-            seat_in(schedule, index, channel, now_ns);
+        let Self { devices, seats, scheduled, .. } = self;
+        let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return };
+        if let Some(schedule) = &mut device.schedule {
+            if let Some(channel) = seats.get_mut(usize::from(index)).and_then(|seat| seat.channel.as_mut()) {
+                schedule.scheduler.make_room(places);
+                seat_in(schedule, &device.pace, index, channel, now_ns);
+            }
+            return;
         }
+        let mut schedule = Schedule::new(places, &device.pace, device.commands_in_flight());
+        for (index, seat) in (0u16..).zip(seats.iter_mut()).filter(|(_, seat)| seat.device == slot) {
+            if let Some(channel) = &mut seat.channel {
+                seat_in(&mut schedule, &device.pace, index, channel, now_ns);
+            }
+        }
+        device.schedule = Some(Box::new(schedule));
+        *scheduled = true;
     }
 
-    /// Gives a device a schedule when one of its channels was promised something, and takes it away when none is left. True: it
-    /// has been made, with every channel, or was not needed.
-    pub(crate) fn update_schedule(&mut self, slot: u16) -> bool {
-        let places = u16::try_from(self.seats.len()).unwrap_or(u16::MAX);
+    /// Takes a device's schedule away when none of its channels is promised anything. False: it needs one.
+    pub(crate) fn end_schedule(&mut self, slot: u16) -> bool {
         let Self { devices, seats, .. } = self;
-        let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return true };
-        let here = (0u16..).zip(seats.iter_mut()).filter(|(_, seat)| seat.device == slot);
-        let mut here: Vec<_> =
-            here.filter_map(|(index, seat)| Some((index, seat.channel.as_mut()?))).collect();
-        let needed = here.iter().any(|(_, channel)| is_promised(channel));
-        match (needed, device.schedule.is_some()) {
-            (true, true) => return false,
-            (true, false) => {
-                let mut schedule = Schedule::new(places, device.commands_in_flight());
-                for (index, channel) in &mut here {
-                    seat_in(&mut schedule, *index, channel, 0);
-                }
-                device.schedule = Some(Box::new(schedule));
-            }
-            (false, _) => {
-                device.schedule = None;
-                here.iter_mut().for_each(|(_, channel)| channel.set_program(None, 0));
-            }
+        let here = seats.iter_mut().filter(|seat| seat.device == slot);
+        let mut here: Vec<_> = here.filter_map(|seat| seat.channel.as_mut()).collect();
+        if here.iter().any(|channel| is_promised(channel)) {
+            return false;
+        }
+        here.iter_mut().for_each(|channel| channel.drop_program());
+        if let Some(Some(device)) = devices.get_mut(usize::from(slot)) {
+            device.schedule = None;
         }
         self.scheduled = self.devices.iter().flatten().any(|device| device.schedule.is_some());
         true
     }
+
+    /// A device is driven otherwise from now on.
+    pub(crate) fn keep_pace(&mut self, slot: u16, now_ns: u64) {
+        let Self { devices, seats, .. } = self;
+        let Some(Some(Device { schedule: Some(schedule), pace, .. })) = devices.get_mut(usize::from(slot))
+        else {
+            return;
+        };
+        schedule.window.resize(pace.window_commands);
+        schedule.slice_cost = pace.slice_cost;
+        for (index, seat) in (0u16..).zip(seats.iter_mut()).filter(|(_, seat)| seat.device == slot) {
+            if let Some(channel) = &mut seat.channel {
+                seat_in(schedule, pace, index, channel, now_ns);
+            }
+        }
+    }
 }
 
 /// Seats a channel in a schedule, or changes what it is promised there. One that was promised nothing has the usual share.
-fn seat_in(schedule: &mut Schedule, index: u16, channel: &mut BlockChannel, now_ns: u64) {
-    let program = channel.program().copied().unwrap_or_default();
-    if channel.program().is_none() {
-        // It limits nothing, so it does not matter since when.
-        channel.set_program(Some(program), 0);
+fn seat_in(schedule: &mut Schedule, pace: &Pace, index: u16, channel: &mut BlockChannel, now_ns: u64) {
+    let program = channel.program().copied().unwrap_or_default().recost(pace.cost);
+    if channel.program() != Some(&program) {
+        channel.set_program(program, now_ns);
     }
     if schedule.scheduler.contains(index) {
         schedule.scheduler.retune(index, &program, now_ns);

@@ -129,7 +129,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
         Ok((sidecore, handle))
     }
 
-    /// One bounded round of everything. `now_ns` is any clock that does not go backwards.
+    /// One bounded round of everything. `now_ns` is by a clock that all sidecores share, and
+    /// that does not go backwards.
     pub fn breath(&mut self, now_ns: u64) -> Work {
         let mut work = Work { orders: self.take_orders(now_ns), ..Work::default() };
         self.look_around();
@@ -249,7 +250,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let part = if self.ends_at_once(index) { SHOWN_AT_ONCE } else { u32::MAX };
         let mut left = budget;
         loop {
-            let served = self.serve_channel(index, Portion { budget: left, part }, now_ns, work);
+            let served = self.serve_channel(index, Portion { part, ..Portion::whole(left) }, now_ns, work);
             left -= served.requests;
             if !served.more || left == 0 {
                 work.more |= served.more;

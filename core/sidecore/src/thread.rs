@@ -10,7 +10,7 @@ use vfiomux_block::BlockQueue;
 
 use crate::doze::Lull;
 use crate::spin::{Spin, Verdict};
-use crate::{Budgets, Handle, Sidecore, SidecoreError};
+use crate::{Budgets, Handle, Sidecore, SidecoreError, clock_ns};
 
 /// Between these lies what a sleep is taken to cost, whatever was measured: a machine that was disturbed while it was
 /// measured is not spun on for ever, and one that is very fast is not believed to be faster than a few system calls.
@@ -150,16 +150,14 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 /// Breath after breath, until it is shut down.
 fn run<Q: BlockQueue>(mut sidecore: Sidecore<Q>, mut spin: Spin) -> Sidecore<Q> {
-    let origin = Instant::now();
-    let clock = || nanoseconds(origin.elapsed());
-    let mut now_ns = clock();
+    let mut now_ns = clock_ns();
     // When the last sleep ended, until something to do is found.
     let mut woken_at_ns = None;
     // Guests are asked for kicks that we can do without while we are awake.
     let mut asked = false;
     while !sidecore.is_shut_down() {
         let work = sidecore.breath(now_ns);
-        let then_ns = std::mem::replace(&mut now_ns, clock());
+        let then_ns = std::mem::replace(&mut now_ns, clock_ns());
         let spent_ns = now_ns.saturating_sub(then_ns);
         let counters = sidecore.counters();
         if !work.is_idle() {
@@ -189,7 +187,7 @@ fn run<Q: BlockQueue>(mut sidecore: Sidecore<Q>, mut spin: Spin) -> Sidecore<Q> 
             }
             Verdict::Sleep => {
                 asked = true;
-                let (lull, woken_ns) = sidecore.doze(clock);
+                let (lull, woken_ns) = sidecore.doze(clock_ns);
                 let lay_down_ns = std::mem::replace(&mut now_ns, woken_ns);
                 match lull {
                     Lull::Sleep => {

@@ -209,7 +209,7 @@ impl Control {
         };
         if !channel.setting.guarantees.is_none() {
             match compile(&channel.setting.guarantees) {
-                Ok(program) => block_channel.set_program(Some(program), 0),
+                Ok(program) => block_channel.set_program(program, vfiomux_sidecore::clock_ns()),
                 Err(error) => return next(self, Err(error.to_string())),
             }
         }

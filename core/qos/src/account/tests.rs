@@ -59,17 +59,6 @@ fn a_limit_that_both_programs_have_keeps_what_is_owed() {
 }
 
 #[test]
-fn a_clock_that_began_at_another_time_gives_and_takes_nothing() {
-    let mut account = Account::new(program(Limits { ops: rate(1000, 1), ..Limits::default() }), 1 << 60);
-    account.charge(Io::read(1));
-    account.set_clock(5_000_000);
-    account.refill(5_999_999);
-    assert_eq!(account.affords(Io::read(1)), Err(NotBefore(6_000_000)));
-    account.refill(6_000_000);
-    assert!(account.affords(Io::read(1)).is_ok());
-}
-
-#[test]
 fn a_number_that_cannot_be_is_refused_by_name() {
     let limits = Limits { write_ops: rate(0, 1), ..Limits::default() };
     let refused = Program::compile(&Guarantees { limits, ..Guarantees::default() }, CostModel::default());

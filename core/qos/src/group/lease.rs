@@ -1,0 +1,227 @@
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use super::{Changed, Group, Line, Terms, ZERO_NS, place};
+use crate::program::Measure;
+use crate::{Io, Limits, NotBefore};
+
+/// A channel's part of a [`Group`].
+#[derive(Debug)]
+pub struct Lease {
+    group: Arc<Group>,
+    /// The group's, when its terms were last looked at.
+    epoch: u64,
+    parts: [Part; Limits::COUNT],
+}
+
+/// What is held of one limit.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    measure: Measure,
+    terms: Terms,
+    /// What is used first. Empty only when both are.
+    first: Stretch,
+    second: Stretch,
+}
+
+/// Tokens that were leased and not used: the end of a stretch of the line.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stretch {
+    to_ns: u64,
+    tokens: u64,
+}
+
+impl Lease {
+    /// Takes part in a group. Nothing is leased yet.
+    #[must_use]
+    pub fn new(group: Arc<Group>) -> Self {
+        let epoch = group.epoch.load(Ordering::Acquire);
+        let parts = group.lines.each_ref().map(Part::new);
+        Self { group, epoch, parts }
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
+    /// Whether the group affords a request now; leases what it takes if need be.
+    ///
+    /// # Errors
+    /// [`NotBefore`]: when it will. What was leased is kept for then.
+    #[inline]
+    pub fn affords(&mut self, io: Io, now_ns: u64) -> Result<(), NotBefore> {
+        let now_ns = place(now_ns);
+        // Pairs with `Group::retune`.
+        let epoch = self.group.epoch.load(Ordering::Acquire);
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.renew();
+        }
+        let mut ready_ns = 0;
+        for (part, line) in self.parts.iter_mut().zip(&self.group.lines) {
+            let tokens = u64::from(part.measure.tokens(io));
+            if part.terms.per_second > 0 && tokens > 0 {
+                ready_ns = ready_ns.max(part.ready_ns(line, tokens, now_ns));
+            }
+        }
+        if ready_ns <= now_ns { Ok(()) } else { Err(NotBefore(ready_ns - ZERO_NS)) }
+    }
+
+    /// Takes what a request takes, which the group [affords](Self::affords).
+    #[inline]
+    pub fn charge(&mut self, io: Io) {
+        for part in &mut self.parts {
+            part.take(u64::from(part.measure.tokens(io)));
+        }
+    }
+
+    /// Gives back what nobody has leased behind; the rest lapses.
+    pub fn release(&mut self) {
+        for (part, line) in self.parts.iter_mut().zip(&self.group.lines) {
+            part.release(line);
+        }
+    }
+
+    /// Goes on by the terms in force.
+    #[cold]
+    fn renew(&mut self) {
+        for (part, line) in self.parts.iter_mut().zip(&self.group.lines) {
+            part.renew(line);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Part {
+    fn new(line: &Line) -> Self {
+        let (_, terms) = line.look();
+        Self { measure: line.measure, terms, first: Stretch::default(), second: Stretch::default() }
+    }
+
+    /// When so many tokens may be used, which are held from now on.
+    #[inline]
+    fn ready_ns(&mut self, line: &Line, tokens: u64, now_ns: u64) -> u64 {
+        self.lapse(now_ns);
+        while self.first.tokens + self.second.tokens < tokens {
+            if self.lease(line, tokens, now_ns).is_err() {
+                self.renew(line);
+                if self.terms.per_second == 0 {
+                    return now_ns;
+                }
+                self.lapse(now_ns);
+            }
+        }
+        let Self { first, second, terms, .. } = self;
+        let held = if tokens <= first.tokens { *first } else { second.after(first.tokens) };
+        let end_ns = held.to_ns - terms.length_down_ns(held.tokens - tokens);
+        end_ns.saturating_sub(terms.half_ns.max(terms.length_down_ns(tokens)))
+    }
+
+    /// Forgets what was not used in time.
+    #[inline]
+    fn lapse(&mut self, now_ns: u64) {
+        let Self { first, second, terms, .. } = self;
+        if first.tokens == 0 {
+            return;
+        }
+        let from_ns = now_ns.saturating_sub(terms.half_ns);
+        first.lapse(from_ns, terms);
+        if first.tokens == 0 {
+            *first = core::mem::take(second);
+            first.lapse(from_ns, terms);
+        }
+    }
+
+    /// Leases what `tokens` are more than is held, or all of them when what is held will have lapsed by the time that the rest
+    /// may be used; and a slice, if that is more.
+    #[cold]
+    fn lease(&mut self, line: &Line, tokens: u64, now_ns: u64) -> Result<(), Changed> {
+        let Self { first, second, terms, .. } = self;
+        if second.tokens > 0 {
+            *first = core::mem::take(second);
+        }
+        let missing = tokens - first.tokens;
+        let before_ns = terms.half_ns.max(terms.length_down_ns(tokens)) + terms.half_ns;
+        let from_ns = first.to_ns.saturating_sub(terms.length_up_ns(first.tokens));
+        let in_time = |at_ns: u64| {
+            let end_ns = at_ns.saturating_add(terms.length_up_ns(missing));
+            first.tokens > 0 && end_ns.saturating_sub(before_ns) <= from_ns
+        };
+        // Whole requests of this size, so that nothing is left over.
+        let slice = (terms.slice / tokens).max(1) * tokens;
+        let wanted = |at_ns| if in_time(at_ns) { missing.max(slice) } else { slice };
+        let (to_ns, leased) = line.lease(terms, now_ns, wanted)?;
+        let more = Stretch { to_ns, tokens: leased };
+        if first.tokens > 0 && leased >= missing && in_time(to_ns - terms.length_up_ns(leased)) {
+            *second = more;
+        } else {
+            *first = more;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn take(&mut self, tokens: u64) {
+        let Self { first, second, .. } = self;
+        if tokens < first.tokens {
+            first.tokens -= tokens;
+        } else {
+            let beyond = tokens - first.tokens;
+            *first = core::mem::take(second);
+            first.tokens = first.tokens.saturating_sub(beyond);
+        }
+    }
+
+    fn release(&mut self, line: &Line) {
+        for Stretch { to_ns, tokens } in [core::mem::take(&mut self.second), core::mem::take(&mut self.first)]
+        {
+            if tokens > 0 {
+                line.take_back(&self.terms, to_ns, tokens);
+            }
+        }
+    }
+
+    /// Goes on by the terms in force. What is held is carried over from those just before them.
+    #[cold]
+    fn renew(&mut self, line: &Line) {
+        let (_, terms) = line.look();
+        if terms.epoch == self.terms.epoch {
+            return;
+        }
+        let kept = terms.epoch == self.terms.epoch + 1 && terms.per_second > 0 && terms.before > 0;
+        for stretch in [&mut self.first, &mut self.second] {
+            if kept && stretch.tokens > 0 {
+                stretch.to_ns = terms.carry_over(stretch.to_ns);
+            } else {
+                *stretch = Stretch::default();
+            }
+        }
+        self.terms = terms;
+    }
+}
+
+impl Stretch {
+    /// Forgets what lies before `from_ns`.
+    #[inline]
+    fn lapse(&mut self, from_ns: u64, terms: &Terms) {
+        if self.to_ns.saturating_sub(terms.length_up_ns(self.tokens)) >= from_ns {
+            return;
+        }
+        let left_ns = self.to_ns.saturating_sub(from_ns);
+        let left = u128::from(left_ns) * u128::from(terms.per_second) / u128::from(crate::SECOND_NS);
+        self.tokens = u64::try_from(left).map_or(self.tokens, |left| left.min(self.tokens));
+    }
+
+    /// The same end, counted with the tokens before it.
+    #[inline]
+    fn after(self, tokens: u64) -> Self {
+        Self { tokens: self.tokens + tokens, ..self }
+    }
+}
