@@ -4,7 +4,8 @@
 //!   control socket ─► Server ──► service ──► operations ─┬─► sidecores   orders ─► answers ─┐
 //!   vhost-user sockets ────────► attachment ─────────────┼─► wardens     jobs ───► results ─┤
 //!   sidecores' reports ────────► quarantine …            └─► pinner      jobs ───► results ─┤
-//!   timers: deadlines, knocking                          ◄── continuations ◄────────────────┘
+//!   timers: deadlines, knocking                          └─► policies    jobs ───► results ─┤
+//!                                                        ◄── continuations ◄────────────────┘
 //! ```
 //!
 //! The loop never blocks but in its poll. What can take long is a job of a worker thread, or an order to a sidecore;
@@ -23,6 +24,8 @@ mod lines;
 mod machine;
 mod operations;
 mod pinner;
+mod policy;
+mod question;
 mod queue;
 mod resize;
 mod restore;
@@ -40,7 +43,6 @@ mod warden;
 mod watch;
 mod worker;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -170,8 +172,7 @@ pub struct Control {
     config: Config,
     journal: Journal,
     events: EventLog,
-    /// In a cell because policies keep state, while a question borrows the objects it is about.
-    policy: RefCell<Chain>,
+    policies: Worker<Chain>,
     sysfs: Sysfs,
     pci_opener: Box<dyn Fn(PciAddress) -> Opener>,
     deadlines: Deadlines,
@@ -234,10 +235,13 @@ impl Control {
         }
         let pinner = Worker::start("pinner", poster.clone(), Pinner::new)?;
         let events = EventLog::new(journal.settings().last_event_seq + 1);
-        let mut policy = Chain::default();
-        for more in policies {
-            policy.push(more);
-        }
+        let policies = Worker::start("policy", poster.clone(), move || {
+            let mut chain = Chain::default();
+            for more in policies {
+                chain.push(more);
+            }
+            chain
+        })?;
         let balance = Balance::new(&config.sidecores.balance);
         let mut control = Self {
             poll,
@@ -247,7 +251,7 @@ impl Control {
             config,
             journal,
             events,
-            policy: RefCell::new(policy),
+            policies,
             sysfs,
             pci_opener,
             deadlines,
@@ -471,12 +475,7 @@ impl Control {
     }
 
     fn free_bytes(&self, device: &str) -> u64 {
-        let namespaces = self.devices.get(device).into_iter().flat_map(|device| device.namespaces.values());
-        let free = namespaces.filter_map(|seat| {
-            let blocks = seat.carving.as_ref().ok()?.pool.free_blocks();
-            Some(blocks.saturating_mul(u64::from(seat.limits.block_bytes)))
-        });
-        free.max().unwrap_or(0)
+        self.devices.get(device).map_or(0, |device| device.free_bytes(None))
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) enum Bug {
     KeepQueuePair,
     /// T3: a channel's blocks leave the label when it does, and not when they were scrubbed.
     ForgetUnscrubbed,
+    /// P1: a verdict is acted on although the channel has changed since it was asked about.
+    AmendAfterChange,
     /// W1: a transition is not journalled.
     UnloggedTransition,
 }

@@ -6,7 +6,7 @@ use vfiomux_rpc::{Caller, Change, ErrorCode, EventKind, ObjectKind, RpcError, Ti
 use super::Control;
 use super::attachment::Door;
 use super::channel::{Channel, internal};
-use super::operations::policy_guarantees;
+use super::question::{guarantees_of, policy_guarantees};
 use super::tune::compile;
 use crate::event::event;
 use crate::journal::{Record, Setting};
@@ -20,10 +20,24 @@ impl Control {
         &mut self,
         ticket: Ticket,
         caller: Caller,
-        change: &Change,
-        wanted: &call::ChannelCreate,
+        change: Change,
+        wanted: call::ChannelCreate,
     ) {
-        match self.create_checked(caller, change, wanted) {
+        let question = match self.creation(caller, &change, &wanted) {
+            Ok(question) => question,
+            Err(error) => return self.rpc.reply(ticket, Err(error)),
+        };
+        self.ask_new(&wanted.name.clone(), caller, question, move |control, allowed| {
+            let made = allowed.and_then(|allowed| {
+                control.creation(caller, &change, &wanted)?;
+                control.define(caller, &change, &wanted, &allowed.channel)
+            });
+            control.create_defined(ticket, made);
+        });
+    }
+
+    fn create_defined(&mut self, ticket: Ticket, made: Result<Created, RpcError>) {
+        match made {
             Err(error) => self.rpc.reply(ticket, Err(error)),
             Ok(Created::DryRun(info)) => self.rpc.reply(ticket, Ok((*info).into())),
             Ok(Created::Begun { id, door }) => {
@@ -40,12 +54,13 @@ impl Control {
         }
     }
 
-    fn create_checked(
-        &mut self,
+    /// The question that a creation puts to policies, if nothing else stands in its way.
+    fn creation(
+        &self,
         caller: Caller,
         change: &Change,
         wanted: &call::ChannelCreate,
-    ) -> Result<Created, RpcError> {
+    ) -> Result<Create, RpcError> {
         let about = format!("channel {}", wanted.name);
         if let Ok(channel) = self.channel_named(&wanted.name) {
             return Err(RpcError::new(
@@ -59,6 +74,41 @@ impl Control {
         wanted.labels.check().map_err(|error| RpcError::invalid_argument("labels", error.to_string()))?;
         let device = self.device_named(&wanted.device)?;
         device.check_ready()?;
+        Ok(Create {
+            channel: PolicyChannel {
+                id: String::new(),
+                name: wanted.name.clone(),
+                tenant: wanted.tenant.clone(),
+                device: device.name.clone(),
+                size_bytes: wanted.size_bytes,
+                queues: wanted.queues,
+                read_only: wanted.read_only,
+                generation: 0,
+                guarantees: policy_guarantees(&wanted.guarantees),
+                labels: wanted.labels.0.clone(),
+            },
+            device: PolicyDevice {
+                free_bytes: device.free_bytes(wanted.namespace),
+                ..self.policy_device(&device.name)
+            },
+            tenant: self.policy_tenant(&wanted.tenant, None),
+            caller_uid: caller.uid,
+            dry_run: change.dry_run,
+        })
+    }
+
+    /// Takes the blocks of a channel that policies allow in this form, and writes its setting down.
+    fn define(
+        &mut self,
+        caller: Caller,
+        change: &Change,
+        wanted: &call::ChannelCreate,
+        allowed: &PolicyChannel,
+    ) -> Result<Created, RpcError> {
+        let guarantees = guarantees_of(&allowed.guarantees);
+        compile(&guarantees)?;
+        let device = self.device_named(&wanted.device)?;
+        let free_bytes = device.free_bytes(wanted.namespace);
         let candidates =
             device.namespaces.iter().filter(|(id, _)| wanted.namespace.is_none_or(|only| only == **id));
         let fits = |size: u64| {
@@ -68,35 +118,6 @@ impl Control {
                     .as_ref()
                     .is_ok_and(|carving| carving.pool.free_blocks().saturating_mul(block) >= size)
             })
-        };
-        let free_bytes = candidates
-            .clone()
-            .filter_map(|(_, seat)| {
-                Some(seat.carving.as_ref().ok()?.pool.free_blocks() * u64::from(seat.limits.block_bytes))
-            })
-            .max()
-            .unwrap_or(0);
-        let ruling = self.policy.borrow_mut().ask(Create {
-            channel: PolicyChannel {
-                id: String::new(),
-                name: wanted.name.clone(),
-                tenant: wanted.tenant.clone(),
-                device: wanted.device.clone(),
-                size_bytes: wanted.size_bytes,
-                queues: wanted.queues,
-                read_only: wanted.read_only,
-                generation: 0,
-                guarantees: policy_guarantees(&wanted.guarantees),
-                labels: wanted.labels.0.clone(),
-            },
-            device: PolicyDevice { free_bytes, ..self.policy_device(&wanted.device) },
-            tenant: self.policy_tenant(&wanted.tenant, None),
-            caller_uid: caller.uid,
-            dry_run: change.dry_run,
-        });
-        let allowed = match ruling.outcome {
-            Ok(question) => question.channel,
-            Err(denial) => return Err(self.denied(&wanted.name, caller, &denial)),
         };
         let (size_bytes, queues, read_only) = (allowed.size_bytes, allowed.queues, allowed.read_only);
         let Some((&namespace, seat)) =
@@ -166,7 +187,7 @@ impl Control {
             size_bytes: taken_blocks * u64::from(block_bytes),
             queues,
             read_only,
-            guarantees: wanted.guarantees,
+            guarantees,
             labels: wanted.labels.clone(),
             endpoint: wanted.endpoint.clone(),
             admin: Admin::Enabled,

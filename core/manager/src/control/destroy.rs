@@ -5,7 +5,7 @@ use vfiomux_rpc::{Caller, Change, ChannelInfo, ErrorCode, EventKind, ObjectKind,
 
 use super::Control;
 use super::channel::Channel;
-use super::operations::policy_channel;
+use super::question::policy_channel;
 use crate::event::event;
 use crate::extent::Extent;
 use crate::journal::Record;
@@ -19,18 +19,27 @@ impl Control {
         &mut self,
         ticket: Ticket,
         caller: Caller,
-        change: &Change,
-        wanted: &call::ChannelDestroy,
+        change: Change,
+        wanted: call::ChannelDestroy,
     ) {
-        let checked = self.destroy_checked(caller, change, wanted);
-        let id = match checked {
-            Ok(id) if !change.dry_run => id,
-            other => return self.answer_checked(ticket, other),
+        let (id, question) = match self.destroying(caller, &change, &wanted) {
+            Ok(destroying) => destroying,
+            Err(error) => return self.rpc.reply(ticket, Err(error)),
         };
+        self.ask_about(&id, caller, question, move |control, allowed| {
+            let checked = allowed.and_then(|_| control.destroying(caller, &change, &wanted));
+            match checked {
+                Ok((id, _)) if !change.dry_run => control.destroy_and_answer(ticket, &id),
+                other => control.answer_checked(ticket, other.map(|(id, _)| id)),
+            }
+        });
+    }
+
+    fn destroy_and_answer(&mut self, ticket: Ticket, id: &str) {
         // The last that is seen of it, for the answer.
-        let Some(channel) = self.channels.get(&id) else { return };
+        let Some(channel) = self.channels.get(id) else { return };
         let (info, here) = (self.channel_info(channel), self.is_device_here(channel));
-        self.destroy_now(&id, move |control, result| {
+        self.destroy_now(id, move |control, result| {
             // That a device that is not here could not be scrubbed was known and insisted on.
             let result = if here { result } else { Ok(()) };
             let gone = ChannelInfo { oper: Oper::Destroyed, ..info };
@@ -42,12 +51,13 @@ impl Control {
         self.devices.get(&channel.device).is_some_and(|device| device.check_ready().is_ok())
     }
 
-    fn destroy_checked(
-        &mut self,
+    /// The channel that is to end, and the question that this puts to policies, if nothing else stands in its way.
+    fn destroying(
+        &self,
         caller: Caller,
         change: &Change,
         wanted: &call::ChannelDestroy,
-    ) -> Result<String, RpcError> {
+    ) -> Result<(String, Destroy), RpcError> {
         let id = self.channel_free(&wanted.name, change.expected_generation)?;
         self.check_step(&id, Step::Destroy)?;
         let channel = self.channel_named(&wanted.name)?;
@@ -69,16 +79,13 @@ impl Control {
             .about(about)
             .next("bring the device back first, or insist with --force: the data is then scrubbed when the device comes back"));
         }
-        let ruling = self.policy.borrow_mut().ask(Destroy {
+        let question = Destroy {
             channel: policy_channel(channel),
             force: wanted.force,
             caller_uid: caller.uid,
             dry_run: change.dry_run,
-        });
-        match ruling.outcome {
-            Err(denial) => Err(self.denied(&wanted.name, caller, &denial)),
-            Ok(_) => Ok(id),
-        }
+        };
+        Ok((id, question))
     }
 
     /// Drains, frees and scrubs. From the first step on there is no way back, and a restart goes on where this stops.

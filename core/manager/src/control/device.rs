@@ -91,6 +91,16 @@ struct LabelChange {
 type Written = Box<dyn FnOnce(&mut Control, Result<(), String>) + Send>;
 
 impl Device {
+    /// The most that one channel could still have of one namespace, of any or of this one.
+    pub(crate) fn free_bytes(&self, namespace: Option<u32>) -> u64 {
+        let among = self.namespaces.iter().filter(|(id, _)| namespace.is_none_or(|only| only == **id));
+        let free = among.filter_map(|(_, seat)| {
+            let blocks = seat.carving.as_ref().ok()?.pool.free_blocks();
+            Some(blocks.saturating_mul(u64::from(seat.limits.block_bytes)))
+        });
+        free.max().unwrap_or(0)
+    }
+
     /// The error for an operation that needs the device to serve.
     pub(crate) fn check_ready(&self) -> Result<(), RpcError> {
         match self.state {

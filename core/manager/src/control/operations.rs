@@ -3,19 +3,14 @@
 //! An operation checks everything that it can before it changes anything; then it runs to its end, whoever has asked and
 //! whether or not they still listen. One operation at a time on a channel; channels do not wait for each other.
 
-use vfiomux_policy::{
-    Attach, Channel as PolicyChannel, Denial, Device as PolicyDevice, Guarantees as PolicyGuarantees,
-    Objective, RateLimit, Tenant,
-};
-use vfiomux_rpc::{
-    Caller, Change, Endpoint, EndpointMode, ErrorCode, EventKind, ObjectKind, RpcError, Ticket,
-};
+use vfiomux_policy::Attach;
+use vfiomux_rpc::{Caller, Change, Endpoint, EndpointMode, ErrorCode, RpcError, Ticket, call};
 use vfiomux_sidecore::Order;
 
 use super::Control;
 use super::attachment::Door;
-use super::channel::{Channel, internal};
-use crate::event::event;
+use super::channel::internal;
+use super::question::policy_channel;
 use crate::lifecycle::{Admin, Oper, Step};
 
 /// Most virtqueues that a channel may have.
@@ -25,31 +20,50 @@ impl Control {
     /// `channel.attach`.
     pub(crate) fn attach(
         &mut self,
+        ticket: Ticket,
+        caller: Caller,
+        change: Change,
+        wanted: call::ChannelAttach,
+    ) {
+        let (id, question) = match self.attaching(caller, &change, &wanted) {
+            Ok(attaching) => attaching,
+            Err(error) => return self.rpc.reply(ticket, Err(error)),
+        };
+        self.ask_about(&id.clone(), caller, question, move |control, allowed| {
+            let attached = allowed.and_then(|_| {
+                control.attaching(caller, &change, &wanted)?;
+                if !change.dry_run {
+                    control.attach_now(&id, wanted.endpoint)?;
+                }
+                Ok(id)
+            });
+            control.answer_checked(ticket, attached);
+        });
+    }
+
+    /// The channel that is to be attached, and the question that this puts to policies, if nothing else stands in its way.
+    fn attaching(
+        &self,
         caller: Caller,
         change: &Change,
-        name: &str,
-        endpoint: &Endpoint,
-    ) -> Result<String, RpcError> {
-        let id = self.channel_free(name, change.expected_generation)?;
+        wanted: &call::ChannelAttach,
+    ) -> Result<(String, Attach), RpcError> {
+        let id = self.channel_free(&wanted.name, change.expected_generation)?;
         self.check_step(&id, Step::Attach)?;
-        let Some(channel) = self.channels.get(&id) else { return Err(internal(&"the channel is gone")) };
-        let ruling = self.policy.borrow_mut().ask(Attach {
-            channel: policy_channel(channel),
-            endpoint: endpoint.path.to_string_lossy().into_owned(),
-            client: endpoint.mode == EndpointMode::Client,
+        let question = Attach {
+            channel: policy_channel(self.channel_named(&wanted.name)?),
+            endpoint: wanted.endpoint.path.to_string_lossy().into_owned(),
+            client: wanted.endpoint.mode == EndpointMode::Client,
             caller_uid: caller.uid,
             dry_run: change.dry_run,
-        });
-        if let Err(denial) = ruling.outcome {
-            return Err(self.denied(name, caller, &denial));
-        }
-        if !change.dry_run {
-            let door = Door::open(endpoint)?;
-            let endpoint = endpoint.clone();
-            self.change_setting(&id, |setting| setting.endpoint = Some(endpoint))?;
-            self.attach_door(&id, door)?;
-        }
-        Ok(id)
+        };
+        Ok((id, question))
+    }
+
+    fn attach_now(&mut self, id: &str, endpoint: Endpoint) -> Result<(), RpcError> {
+        let door = Door::open(&endpoint)?;
+        self.change_setting(id, |setting| setting.endpoint = Some(endpoint))?;
+        self.attach_door(id, door)
     }
 
     /// `channel.detach`.
@@ -188,50 +202,6 @@ impl Control {
         }
     }
 
-    /// A tenant as policies see it, with what it has, one channel left out.
-    pub(crate) fn policy_tenant(&self, tenant: &str, but_for: Option<&str>) -> Tenant {
-        let mut seen = Tenant { name: tenant.to_owned(), ..Tenant::default() };
-        for Channel { setting, .. } in self.channels.values() {
-            if setting.tenant == tenant && but_for != Some(setting.id.as_str()) {
-                seen.channels += 1;
-                seen.size_bytes = seen.size_bytes.saturating_add(setting.size_bytes);
-                let reserved = setting.guarantees.reservation_ops.unwrap_or(0);
-                seen.reservation_ops = seen.reservation_ops.saturating_add(reserved);
-            }
-        }
-        seen
-    }
-
-    /// A device as policies see it, with what it has left.
-    pub(crate) fn policy_device(&self, name: &str) -> PolicyDevice {
-        let on_it = self.channels.values().filter(|channel| channel.device == name);
-        let namespaces = self.devices.get(name).into_iter().flat_map(|device| device.namespaces.values());
-        let capacity_bytes = namespaces
-            .filter_map(|seat| {
-                let blocks = seat.carving.as_ref().ok()?.pool.total_blocks();
-                Some(blocks.saturating_mul(u64::from(seat.limits.block_bytes)))
-            })
-            .sum();
-        PolicyDevice {
-            name: name.to_owned(),
-            capacity_bytes,
-            free_bytes: self.free_bytes(name),
-            queues_max: QUEUES_MAX,
-            calibrated_ops: None,
-            free_reservation_ops: 0,
-            channels: u32::try_from(on_it.count()).unwrap_or(u32::MAX),
-        }
-    }
-
-    /// A refusal by policy, recorded.
-    pub(crate) fn denied(&mut self, name: &str, caller: Caller, denial: &Denial) -> RpcError {
-        let Denial { policy, reason } = denial;
-        let mut told = event(EventKind::Denied, ObjectKind::Channel, name);
-        (told.reason, told.uid) = (Some(format!("{policy}: {reason}")), Some(caller.uid));
-        self.tell(told);
-        RpcError::denied(format!("channel {name}"), reason)
-    }
-
     pub(crate) fn answer_channel(&mut self, ticket: Ticket, id: &str, result: Result<(), RpcError>) {
         let answer = result.and_then(|()| match self.channels.get(id) {
             Some(channel) => Ok(self.channel_info(channel).into()),
@@ -245,41 +215,5 @@ impl Control {
             Ok(id) => self.answer_channel(ticket, &id, Ok(())),
             Err(error) => self.rpc.reply(ticket, Err(error)),
         }
-    }
-}
-
-/// A channel as policies see it.
-pub(crate) fn policy_channel(channel: &Channel) -> PolicyChannel {
-    PolicyChannel {
-        id: channel.setting.id.clone(),
-        name: channel.setting.name.clone(),
-        tenant: channel.setting.tenant.clone(),
-        device: channel.device.clone(),
-        size_bytes: channel.setting.size_bytes,
-        queues: channel.setting.queues,
-        read_only: channel.setting.read_only,
-        generation: channel.setting.generation,
-        guarantees: policy_guarantees(&channel.setting.guarantees),
-        labels: channel.setting.labels.0.clone(),
-    }
-}
-
-/// Guarantees as policies see them.
-pub(crate) fn policy_guarantees(guarantees: &vfiomux_rpc::Guarantees) -> PolicyGuarantees {
-    let limit = |limit: Option<vfiomux_rpc::RateLimit>| {
-        limit.map(|vfiomux_rpc::RateLimit { per_second, burst }| RateLimit { per_second, burst })
-    };
-    PolicyGuarantees {
-        ops: limit(guarantees.ops),
-        bytes: limit(guarantees.bytes),
-        read_ops: limit(guarantees.read_ops),
-        read_bytes: limit(guarantees.read_bytes),
-        write_ops: limit(guarantees.write_ops),
-        write_bytes: limit(guarantees.write_bytes),
-        reservation_ops: guarantees.reservation_ops,
-        share: guarantees.share,
-        objective: guarantees
-            .objective
-            .map(|vfiomux_rpc::Objective { permille, latency_ns }| Objective { permille, latency_ns }),
     }
 }

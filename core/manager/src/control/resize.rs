@@ -7,7 +7,7 @@ use vfiomux_sidecore::{Answer, Order};
 
 use super::Control;
 use super::channel::internal;
-use super::operations::policy_channel;
+use super::question::policy_channel;
 use crate::event::event;
 use crate::extent::Extent;
 use crate::label::Label;
@@ -19,26 +19,32 @@ impl Control {
         &mut self,
         ticket: Ticket,
         caller: Caller,
-        change: &Change,
-        wanted: &call::ChannelResize,
+        change: Change,
+        wanted: call::ChannelResize,
     ) {
-        match self.resize_checked(caller, change, wanted) {
-            Ok(Some(plan)) => self.resize_now(ticket, plan),
-            other => {
-                let id = other
-                    .and_then(|_| self.channel_named(&wanted.name).map(|channel| channel.setting.id.clone()));
-                self.answer_checked(ticket, id);
+        let (id, question) = match self.resizing(caller, &change, &wanted) {
+            Ok(resizing) => resizing,
+            Err(error) => return self.rpc.reply(ticket, Err(error)),
+        };
+        self.ask_about(&id.clone(), caller, question, move |control, allowed| {
+            let plan = allowed.and_then(|allowed| {
+                control.resizing(caller, &change, &wanted)?;
+                control.plan_resize(&id, allowed.wanted.size_bytes, change.dry_run)
+            });
+            match plan {
+                Ok(Some(plan)) => control.resize_now(ticket, plan),
+                other => control.answer_checked(ticket, other.map(|_| id)),
             }
-        }
+        });
     }
 
-    /// What a resize comes to; nothing when the size is right already, or this is a dry run.
-    fn resize_checked(
-        &mut self,
+    /// The channel that is to be resized, and the question that this puts to policies, if nothing else stands in its way.
+    fn resizing(
+        &self,
         caller: Caller,
         change: &Change,
         wanted: &call::ChannelResize,
-    ) -> Result<Option<Resize>, RpcError> {
+    ) -> Result<(String, Tune), RpcError> {
         let id = self.channel_free(&wanted.name, change.expected_generation)?;
         let channel = self.channel_named(&wanted.name)?;
         if !matches!(
@@ -52,22 +58,27 @@ impl Control {
             )
             .about(format!("channel {}", wanted.name)));
         }
-        let (device, namespace, block_bytes) =
-            (channel.device.clone(), channel.namespace, u64::from(channel.block_bytes));
         let present = policy_channel(channel);
-        let ruling = self.policy.borrow_mut().ask(Tune {
+        let question = Tune {
             wanted: PolicyChannel { size_bytes: wanted.size_bytes, ..present.clone() },
             channel: present,
-            device: self.policy_device(&device),
+            device: self.policy_device(&channel.device),
             tenant: self.policy_tenant(&channel.setting.tenant, Some(&id)),
             caller_uid: caller.uid,
             dry_run: change.dry_run,
-        });
-        let size_bytes = match ruling.outcome {
-            Ok(question) => question.wanted.size_bytes,
-            Err(denial) => return Err(self.denied(&wanted.name, caller, &denial)),
         };
-        let Some(channel) = self.channels.get(&id) else { return Err(internal(&"the channel is gone")) };
+        Ok((id, question))
+    }
+
+    /// What a resize comes to; nothing when the size is right already, or this is a dry run.
+    fn plan_resize(&mut self, id: &str, size_bytes: u64, dry_run: bool) -> Result<Option<Resize>, RpcError> {
+        let Some(channel) = self.channels.get(id) else { return Err(internal(&"the channel is gone")) };
+        let (name, device, namespace, block_bytes) = (
+            channel.setting.name.clone(),
+            channel.device.clone(),
+            channel.namespace,
+            u64::from(channel.block_bytes),
+        );
         let old = channel.extents.clone();
         let old_blocks: u64 = old.iter().map(|extent| extent.blocks).sum();
         let seat = self.devices.get_mut(&device).and_then(|device| device.namespaces.get_mut(&namespace));
@@ -82,12 +93,9 @@ impl Control {
         let (mut extents, mut freed) = (old, Vec::new());
         if blocks > old_blocks {
             let more = carving.pool.take(blocks - old_blocks).map_err(|error| {
-                RpcError::new(
-                    ErrorCode::NoSpace,
-                    format!("device {device} cannot give {} more: {error}", wanted.name),
-                )
-                .about(format!("device {device}"))
-                .next("ask for less, or destroy a channel")
+                RpcError::new(ErrorCode::NoSpace, format!("device {device} cannot give {name} more: {error}"))
+                    .about(format!("device {device}"))
+                    .next("ask for less, or destroy a channel")
             })?;
             extents.extend(more);
         } else {
@@ -96,12 +104,12 @@ impl Control {
         let runs: Vec<Run> =
             extents.iter().map(|extent| Run { lba: extent.start, blocks: extent.blocks }).collect();
         let map = ExtentMap::new(&runs, &limits).map_err(|error| internal(&error));
-        if change.dry_run || map.is_err() {
+        if dry_run || map.is_err() {
             carving.pool = before;
             return map.map(|_| None);
         }
         Ok(Some(Resize {
-            id,
+            id: id.to_owned(),
             device,
             namespace,
             map: map?,

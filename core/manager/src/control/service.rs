@@ -26,7 +26,7 @@ impl Control {
             Method::DeviceClaim(wanted) => return self.device_claim(ticket, &change, &wanted),
             Method::DeviceRelease(wanted) => return self.device_release(ticket, &change, &wanted),
             Method::DeviceFormat(wanted) => return self.device_format(ticket, &change, &wanted),
-            Method::ChannelCreate(wanted) => return self.create(ticket, caller, &change, &wanted),
+            Method::ChannelCreate(wanted) => return self.create(ticket, caller, change, wanted),
             Method::ChannelList(wanted) => {
                 let ours = self
                     .channels
@@ -42,20 +42,14 @@ impl Control {
             Method::ChannelPath(wanted) => {
                 self.channel_named(&wanted.name).map(|channel| self.channel_path(channel).into())
             }
-            Method::ChannelAttach(wanted) => {
-                let attached = self.attach(caller, &change, &wanted.name, &wanted.endpoint);
-                return match attached {
-                    Ok(id) => self.answer_channel(ticket, &id, Ok(())),
-                    Err(error) => self.rpc.reply(ticket, Err(error)),
-                };
-            }
+            Method::ChannelAttach(wanted) => return self.attach(ticket, caller, change, wanted),
             Method::ChannelDetach(wanted) => return self.detach(ticket, &change, &wanted.name),
             Method::ChannelSuspend(wanted) => return self.suspend(ticket, &change, &wanted.name),
             Method::ChannelResume(wanted) => return self.resume(ticket, &change, &wanted.name),
-            Method::ChannelResize(wanted) => return self.resize(ticket, caller, &change, &wanted),
-            Method::ChannelTune(wanted) => return self.tune(ticket, caller, &change, &wanted),
+            Method::ChannelResize(wanted) => return self.resize(ticket, caller, change, wanted),
+            Method::ChannelTune(wanted) => return self.tune(ticket, caller, change, wanted),
             Method::ChannelMove(wanted) => return self.move_channel(ticket, caller, &change, &wanted),
-            Method::ChannelDestroy(wanted) => return self.destroy(ticket, caller, &change, &wanted),
+            Method::ChannelDestroy(wanted) => return self.destroy(ticket, caller, change, wanted),
             Method::SidecoreList(_) => Ok(self.sidecore_list().into()),
             Method::SidecoreShow(wanted) => self.sidecore_show(wanted.index).map(Outcome::from),
             Method::SidecoreSet(wanted) => return self.sidecore_set(ticket, caller, &change, &wanted),

@@ -9,6 +9,7 @@ mod endings;
 mod guest;
 mod moves;
 mod operations;
+mod policies;
 mod restart;
 mod scrub;
 mod sessions;

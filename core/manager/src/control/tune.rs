@@ -6,7 +6,7 @@ use vfiomux_rpc::{Caller, Change, ErrorCode, RateLimit, RpcError, Ticket, call};
 use vfiomux_sidecore::Order;
 
 use super::Control;
-use super::operations::{policy_channel, policy_guarantees};
+use super::question::{guarantees_of, policy_channel, policy_guarantees};
 use crate::lifecycle::{NotAllowed, Oper, Step};
 
 /// The request in which reservations are counted.
@@ -14,25 +14,38 @@ const RESERVED: Io = Io::read(4096);
 
 impl Control {
     /// `channel.tune`: journalled, then in force with the sidecore's next breath.
-    pub(crate) fn tune(
-        &mut self,
-        ticket: Ticket,
-        caller: Caller,
-        change: &Change,
-        wanted: &call::ChannelTune,
-    ) {
-        let (id, program) = match self.tune_checked(caller, change, wanted) {
-            Ok((id, Some(program))) => (id, program),
-            other => return self.answer_checked(ticket, other.map(|(id, _)| id)),
+    pub(crate) fn tune(&mut self, ticket: Ticket, caller: Caller, change: Change, wanted: call::ChannelTune) {
+        let (id, question) = match self.tuning(caller, &change, &wanted) {
+            Ok(tuning) => tuning,
+            Err(error) => return self.rpc.reply(ticket, Err(error)),
         };
-        let guarantees = wanted.guarantees;
-        if let Err(error) = self.change_setting(&id, |setting| setting.guarantees = guarantees) {
+        self.ask_about(&id, caller, question, move |control, allowed| {
+            let tuned = allowed.and_then(|allowed| {
+                let (id, _) = control.tuning(caller, &change, &wanted)?;
+                let guarantees = guarantees_of(&allowed.wanted.guarantees);
+                compile(&guarantees)?;
+                let unchanged = control.channel_named(&wanted.name)?.setting.guarantees == guarantees;
+                Ok((id, (!unchanged && !change.dry_run).then_some(guarantees)))
+            });
+            match tuned {
+                Ok((id, Some(guarantees))) => control.tune_now(ticket, &id, guarantees),
+                other => control.answer_checked(ticket, other.map(|(id, _)| id)),
+            }
+        });
+    }
+
+    fn tune_now(&mut self, ticket: Ticket, id: &str, guarantees: vfiomux_rpc::Guarantees) {
+        let program = match compile(&guarantees) {
+            Ok(program) => program,
+            Err(error) => return self.rpc.reply(ticket, Err(error)),
+        };
+        if let Err(error) = self.change_setting(id, |setting| setting.guarantees = guarantees) {
             return self.rpc.reply(ticket, Err(error));
         }
-        self.set_operation(&id, Some("being tuned"));
-        let owned = id.clone();
+        self.set_operation(id, Some("being tuned"));
+        let owned = id.to_owned();
         self.seat_order(
-            &id,
+            id,
             move |seat| Order::SetProgram { channel: seat.id, program: Box::new(program) },
             move |control, _| {
                 // A channel without a place, or one that is losing it, gets the program with its next.
@@ -42,15 +55,15 @@ impl Control {
         );
     }
 
-    /// What a tune comes to; no program when nothing changes, or this is a dry run.
-    fn tune_checked(
-        &mut self,
+    /// The channel that is to be tuned, and the question that this puts to policies, if nothing else stands in its way.
+    fn tuning(
+        &self,
         caller: Caller,
         change: &Change,
         wanted: &call::ChannelTune,
-    ) -> Result<(String, Option<Program>), RpcError> {
+    ) -> Result<(String, Tune), RpcError> {
         let id = self.channel_free(&wanted.name, change.expected_generation)?;
-        let program = compile(&wanted.guarantees)?;
+        compile(&wanted.guarantees)?;
         let channel = self.channel_named(&wanted.name)?;
         if !matches!(
             channel.setting.oper,
@@ -64,19 +77,15 @@ impl Control {
             .about(format!("channel {}", wanted.name)));
         }
         let present = policy_channel(channel);
-        let ruling = self.policy.borrow_mut().ask(Tune {
+        let question = Tune {
             wanted: PolicyChannel { guarantees: policy_guarantees(&wanted.guarantees), ..present.clone() },
             channel: present,
             device: self.policy_device(&channel.device),
             tenant: self.policy_tenant(&channel.setting.tenant, Some(&id)),
             caller_uid: caller.uid,
             dry_run: change.dry_run,
-        });
-        let unchanged = channel.setting.guarantees == wanted.guarantees;
-        if let Err(denial) = ruling.outcome {
-            return Err(self.denied(&wanted.name, caller, &denial));
-        }
-        Ok((id, (!unchanged && !change.dry_run).then_some(program)))
+        };
+        Ok((id, question))
     }
 }
 

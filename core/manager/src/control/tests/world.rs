@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use crate::lifecycle::{self, Oper};
 use crate::seeded::Bug;
 use tempfile::TempDir;
 use vfiomux_hw::inventory::Sysfs;
+use vfiomux_policy::Policy;
 use vfiomux_rpc::{
     Change, ChannelInfo, Client, ClientError, DeviceInfo, Endpoint, EndpointMode, ErrorCode, Event,
     EventKind, ObjectKind, RpcError, call,
@@ -101,6 +102,8 @@ pub(crate) struct World {
     pub(crate) cpus: Vec<u32>,
     pub(crate) balance: Balance,
     pub(crate) deadlines: Deadlines,
+    /// Policies of the next daemon, beside the built-in one.
+    pub(crate) policies: Mutex<Vec<Box<dyn Policy>>>,
     /// A bug that its daemons have.
     pub(crate) bug: Option<Bug>,
     daemon: Option<Daemon>,
@@ -133,6 +136,7 @@ impl World {
             // Channels stay where a test wants them.
             balance: Balance { enabled: false, ..Balance::default() },
             deadlines: DEADLINES,
+            policies: Mutex::default(),
             bug: None,
             daemon: None,
         }
@@ -171,6 +175,7 @@ impl World {
         config.sidecores.cpus = self.cpus.iter().map(|&cpu| SidecoreCpu { cpu, mode: None }).collect();
         config.sidecores.balance = self.balance.clone();
         let (format_if_blank, deadlines, bug) = (self.format_if_blank, self.deadlines, self.bug);
+        let policies = std::mem::take(self.policies.get_mut().unwrap());
         let (say, hear) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             crate::seeded::turn_on(bug);
@@ -191,7 +196,7 @@ impl World {
                 devices,
                 pci_opener: Box::new(|_| unreachable!("no test claims a function of the host")),
                 sysfs: Sysfs::new("/nonexistent"),
-                policies: Vec::new(),
+                policies,
                 deadlines,
                 announce: Box::new(move |_| serving.send(None).unwrap()),
             };

@@ -1,0 +1,146 @@
+//! What policies say, and what it counts for.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use vfiomux_policy::{Amendment, Create, Policy, Setting, Tune, Verdict};
+use vfiomux_rpc::{Change, ErrorCode, EventKind, Guarantees, RpcError, call};
+
+use super::world::{MIB, PATIENCE, World, assert_refused};
+use crate::lifecycle::Oper;
+use crate::seeded::Bug;
+
+const SPEC: &str = "sim:nvme,size=64M";
+
+/// A policy that takes as long over a tune as a test wants.
+struct Slow {
+    asked: Sender<()>,
+    answer: Receiver<Verdict>,
+}
+
+impl Policy for Slow {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    fn tune(&mut self, _: &Tune) -> Verdict {
+        self.asked.send(()).unwrap();
+        self.answer.recv_timeout(PATIENCE).unwrap()
+    }
+}
+
+/// A daemon whose policy is asked about a tune of `disk`, and what has `meanwhile` happened when it answers.
+fn tune_while(bug: Option<Bug>, meanwhile: impl FnOnce(&World)) -> (World, Result<(), RpcError>) {
+    let mut world = World::idle(&[SPEC]);
+    let ((asked, was_asked), (answers, answer)) = (mpsc::channel(), mpsc::channel());
+    world.policies.get_mut().unwrap().push(Box::new(Slow { asked, answer }));
+    world.bug = bug;
+    world.start();
+    world.create("disk", 8);
+    let tune = call::ChannelTune {
+        name: "disk".to_owned(),
+        guarantees: Guarantees { share: Some(300), ..Guarantees::default() },
+    };
+    let tuned = std::thread::scope(|scope| {
+        let tuned = scope.spawn(|| world.call(&tune));
+        was_asked.recv_timeout(PATIENCE).unwrap();
+        meanwhile(&world);
+        answers.send(Verdict::Allow).unwrap();
+        tuned.join().unwrap()
+    });
+    (world, tuned.map(|_| ()))
+}
+
+fn tune_of_what_has_changed(bug: Option<Bug>) {
+    let (world, tuned) = tune_while(bug, |world| assert_eq!(world.suspend("disk").unwrap().generation, 2));
+    let refused = tuned.expect_err("a verdict on generation 1 was acted on at generation 2 (P1)");
+    assert_eq!(refused.code, ErrorCode::Conflict, "{refused:?}");
+    assert!(refused.message.contains("asked about generation 1: it has generation 2"), "{refused:?}");
+    let shown = world.show("disk");
+    assert_eq!((shown.generation, shown.guarantees), (2, Guarantees::default()));
+}
+
+/// P1: a verdict applies only to the generation it was asked about.
+#[test]
+fn a_verdict_on_what_has_changed_since_is_a_conflict() {
+    tune_of_what_has_changed(None);
+}
+
+/// P1's seeded bug.
+#[test]
+#[should_panic(expected = "was acted on at generation 2 (P1)")]
+fn a_verdict_that_is_acted_on_after_a_change_is_caught() {
+    tune_of_what_has_changed(Some(Bug::AmendAfterChange));
+}
+
+/// ISO2: while a policy thinks, everything that it is not asked about goes on.
+#[test]
+fn a_slow_policy_holds_nobody_up_who_does_not_ask_it() {
+    let (world, tuned) = tune_while(None, |world| {
+        assert_eq!(world.show("disk").oper, Oper::Listening);
+        world.call(&call::StatusShow {}).unwrap();
+        world.device("sim0").unwrap();
+    });
+    tuned.unwrap();
+    assert_eq!(world.show("disk").guarantees.share, Some(300));
+}
+
+/// A policy that answers creations and tunes by functions.
+struct Rule(fn(&Create) -> Verdict, fn(&Tune) -> Verdict);
+
+impl Policy for Rule {
+    fn name(&self) -> &str {
+        "rule"
+    }
+
+    fn create(&mut self, question: &Create) -> Verdict {
+        (self.0)(question)
+    }
+
+    fn tune(&mut self, question: &Tune) -> Verdict {
+        (self.1)(question)
+    }
+}
+
+fn ruled(create: fn(&Create) -> Verdict, tune: fn(&Tune) -> Verdict) -> World {
+    let mut world = World::idle(&[SPEC]);
+    world.policies.get_mut().unwrap().push(Box::new(Rule(create, tune)));
+    world.start();
+    world
+}
+
+#[test]
+fn what_a_policy_denies_leaves_nothing_but_an_event() {
+    let world = ruled(|_| Verdict::deny("not today"), |_| Verdict::Allow);
+    let free = world.free_bytes();
+    assert_refused(world.call(&world.creation("disk", 8)), ErrorCode::Denied, "");
+    assert_eq!(world.free_bytes(), free);
+    assert!(!world.endpoint("disk").path.exists());
+    let told = world.wait_event("the denial", |event| event.kind == EventKind::Denied);
+    assert_eq!(told.reason.as_deref(), Some("rule: not today"));
+    assert_eq!(told.object.name, "disk");
+}
+
+#[test]
+fn what_a_policy_amends_is_what_comes_to_be() {
+    let world = ruled(
+        |_| Verdict::Amend(vec![Amendment { setting: Setting::QUEUES, value: 1 }]),
+        |question| {
+            let value = question.wanted.size_bytes.min(16 * MIB);
+            Verdict::Amend(vec![Amendment { setting: Setting::SIZE_BYTES, value }])
+        },
+    );
+    assert_eq!(world.create("disk", 8).queues, 1);
+    assert_eq!(world.resize("disk", 32).unwrap().size_bytes, 16 * MIB);
+    world.assert_whole();
+}
+
+#[test]
+fn a_policy_is_told_what_is_only_tried() {
+    let world = ruled(
+        |question| if question.dry_run { Verdict::deny("tried") } else { Verdict::Allow },
+        |_| Verdict::Allow,
+    );
+    let dry = Change { dry_run: true, ..Change::default() };
+    assert_eq!(world.call_with(&world.creation("disk", 8), &dry).unwrap_err().code, ErrorCode::Denied);
+    world.create("disk", 8);
+}
