@@ -65,7 +65,42 @@ impl Setting {
     pub const OBJECTIVE_LATENCY_NS: Self = Self(34);
     /// The part of requests, in thousandths, that must meet the latency target: 990 is the 99th percentile.
     pub const OBJECTIVE_PERMILLE: Self = Self(35);
+
+    /// What the setting is called in files and messages; `None` for a number that is no setting.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        NAMES.iter().find(|(setting, _)| *setting == self).map(|(_, name)| *name)
+    }
+
+    /// The setting with a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(_, known)| *known == name).map(|(setting, _)| *setting)
+    }
 }
+
+/// cbindgen:ignore
+const NAMES: [(Setting, &str); 19] = [
+    (Setting::SIZE_BYTES, "size_bytes"),
+    (Setting::QUEUES, "queues"),
+    (Setting::READ_ONLY, "read_only"),
+    (Setting::OPS_PER_SECOND, "ops_per_second"),
+    (Setting::OPS_BURST, "ops_burst"),
+    (Setting::BYTES_PER_SECOND, "bytes_per_second"),
+    (Setting::BYTES_BURST, "bytes_burst"),
+    (Setting::READ_OPS_PER_SECOND, "read_ops_per_second"),
+    (Setting::READ_OPS_BURST, "read_ops_burst"),
+    (Setting::READ_BYTES_PER_SECOND, "read_bytes_per_second"),
+    (Setting::READ_BYTES_BURST, "read_bytes_burst"),
+    (Setting::WRITE_OPS_PER_SECOND, "write_ops_per_second"),
+    (Setting::WRITE_OPS_BURST, "write_ops_burst"),
+    (Setting::WRITE_BYTES_PER_SECOND, "write_bytes_per_second"),
+    (Setting::WRITE_BYTES_BURST, "write_bytes_burst"),
+    (Setting::RESERVATION_OPS, "reservation_ops"),
+    (Setting::SHARE, "share"),
+    (Setting::OBJECTIVE_LATENCY_NS, "objective_latency_ns"),
+    (Setting::OBJECTIVE_PERMILLE, "objective_permille"),
+];
 
 /// One setting, and the value that it must have, in its unit. It will not grow, and has no size of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
