@@ -1,6 +1,10 @@
+mod replace;
+
 use std::{fmt, time::Instant};
 
-use crate::{DefaultPolicy, Fallback, Fault, Policy, Pressure, Question, Retune, Tick, Verdict};
+pub use self::replace::{ChainError, Difference, Replaced, StateOffer};
+
+use crate::{DefaultPolicy, Fallback, Fault, PluginEvent, Policy, Pressure, Question, Retune, Tick, Verdict};
 
 /// Several policies as one: all must allow, and what one amends the next is asked about.
 ///
@@ -11,6 +15,8 @@ use crate::{DefaultPolicy, Fallback, Fault, Policy, Pressure, Question, Retune, 
 /// policy's amendment gets past an earlier policy's rule, and two that undo each other's amendments deny.
 pub struct Chain {
     links: Vec<Link>,
+    /// Of policies that are here no more.
+    events: Vec<PluginEvent>,
 }
 
 struct Link {
@@ -90,7 +96,7 @@ impl<Q> Ruling<Q> {
 impl Default for Chain {
     /// The built-in policy alone.
     fn default() -> Self {
-        Self { links: vec![Link { order: i32::MIN, policy: Box::new(DefaultPolicy) }] }
+        Self { links: vec![Link { order: i32::MIN, policy: Box::new(DefaultPolicy) }], events: Vec::new() }
     }
 }
 

@@ -1,36 +1,60 @@
-//! Verdicts: who may create, tune, attach and destroy what.
+//! Verdicts: who may create, tune, attach and destroy what, and the plugins that are asked.
 //!
 //! ```text
-//!   manager ── Create ─► Chain ─► DefaultPolicy ─► …another Policy… ─┐ amended by each in turn
-//!   manager ◄─ Ruling ───┘ ◄── asked once more about the result ◄────┘
+//!   manager ── Create ─► Chain ─► DefaultPolicy ─► PluginHost ─► …another… ─┐ amended by each in turn
+//!   manager ◄─ Ruling ───┘ ◄── asked once more about the result ◄───────────┘
+//!                                                     │ wire: one question at a time, each with a deadline
+//!                                            ═════════╪═════════ socketpair, another process
+//!                                            vfiomux-plugin-host, sandboxed ─► the plugin, a shared library
 //! ```
 //!
 //! What lives here: the questions ([`Create`] and its kin), the answers ([`Verdict`]), the trait that joins them
-//! ([`Policy`]), the rules that always hold ([`DefaultPolicy`]) and the order in which several are asked ([`Chain`]).
-//! What does not: guarantees compiled to numbers, and anything that asks on the data path.
+//! ([`Policy`]), the rules that always hold ([`DefaultPolicy`]), the order in which several are asked ([`Chain`]), and the
+//! watch over a plugin's process ([`PluginHost`]), with what is said to it ([`wire`]). What does not: loading a library
+//! (`plugins/host`), guarantees compiled to numbers, what a ruling brings about.
 //!
-//! Questions own what they name: a chain may block up to the deadlines of its plugins, so it lives on a thread of its own, and
-//! questions and rulings are sent there and back. A verdict holds for the generation it was asked about and no other (P1):
-//! [`Ruling::generation`] is compared with the channel's before anything comes of the ruling.
+//! # Where it runs
+//!
+//! A chain blocks, up to the deadlines of its plugins. So it is no part of a loop that must go on: it has a thread of its own,
+//! which is sent questions (they own what they name) and sends rulings back. A sidecore cannot ask even by mistake: it is in a
+//! crate that this one is unknown to (`cargo xtask layers`), and what reaches it of a verdict is compiled numbers in its mailbox
+//! (P2). A verdict holds for the generation it was asked about and no other (P1): [`Ruling::generation`] is compared with the
+//! channel's before anything comes of the ruling.
+//!
+//! # What a plugin can bring about
+//!
+//! By its answers: denials, amendments that every other policy agrees to, and proposals that are put to the chain like anybody's
+//! wish. By anything else, be it silence, a crash, nonsense or a flood: that it is killed, that [`Hook::fallback`] holds for
+//! as long as it is down, and that everybody can read so ([`PluginEvent`], [`PluginState`]).
 #![forbid(unsafe_code)]
 
 mod builtin;
 mod chain;
 mod channel;
+mod host;
 mod question;
 mod setting;
 mod telemetry;
 mod verdict;
+pub mod wire;
 
 pub use builtin::{DefaultPolicy, NAME_BYTES_MAX, TENANT_BYTES_MAX};
-pub use chain::{Answer, Chain, Denial, FaultRuling, Proposal, Ruling};
+pub use chain::{
+    Answer, Chain, ChainError, Denial, Difference, FaultRuling, Proposal, Replaced, Ruling, StateOffer,
+};
 pub use channel::{Channel, Device, Function, Guarantees, Objective, RateLimit, Tenant};
+pub use host::{
+    Deadlines, HostFault, PluginEvent, PluginEventKind, PluginHost, PluginSpec, PluginState, PluginStatus,
+    VerdictCounts,
+};
 pub use question::{
     Attach, Claim, Create, Destroy, Discover, Fallback, Hook, Migrate, Question, Session, Tune,
 };
 pub use setting::{AmendError, Amendment, Setting};
 pub use telemetry::{Fault, FaultKind, Pressure, PressureKind, Retune, Sample, Telemetry, Tick};
 pub use verdict::Verdict;
+
+use std::time::Instant;
 
 /// Rules that decide. Asked on a thread that may block, never on the data path.
 ///
@@ -104,6 +128,43 @@ pub trait Policy: Send {
         let _ = fault;
         (Verdict::Allow, Vec::new())
     }
+
+    /// What a successor needs to go on where this one is; none when it needs nothing.
+    fn save(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Goes on from what a predecessor saved.
+    ///
+    /// # Errors
+    /// Why that is of no use. The policy goes on without.
+    fn restore(&mut self, state: &[u8]) -> Result<(), String> {
+        let _ = state;
+        Err("it takes no state over".to_owned())
+    }
+
+    /// Looks after what stands behind it, now and then.
+    fn maintain(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// When it has something to look after; none for no particular time.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// What happened to it since the last call.
+    fn take_events(&mut self) -> Vec<PluginEvent> {
+        Vec::new()
+    }
+
+    /// How it is; none for a policy that is no plugin.
+    fn state(&self) -> Option<PluginState> {
+        None
+    }
+
+    /// Ends it in order.
+    fn end(self: Box<Self>) {}
 }
 
 #[cfg(test)]
