@@ -20,6 +20,7 @@ mod destroy;
 mod device;
 mod drain;
 mod grants;
+mod job;
 mod lines;
 mod machine;
 mod operations;
@@ -61,6 +62,7 @@ use vfiomux_sidecore::{Report, SidecoreError};
 use self::balance::Balance;
 use self::channel::Channel;
 use self::device::Device;
+use self::job::Jobs;
 use self::lines::Line;
 pub use self::machine::LocalDevice;
 use self::pinner::Pinner;
@@ -181,6 +183,7 @@ pub struct Control {
     devices: BTreeMap<String, Device>,
     channels: BTreeMap<String, Channel>,
     tokens: Tokens,
+    jobs: Jobs,
     awaiting_device: BTreeMap<String, Vec<DeviceWaiter>>,
     /// Places on sidecores that were chosen and not taken yet.
     reserved: BTreeSet<(usize, u16)>,
@@ -243,6 +246,7 @@ impl Control {
             chain
         })?;
         let balance = Balance::new(&config.sidecores.balance);
+        let jobs = Jobs::interrupted(journal.settings());
         let mut control = Self {
             poll,
             poster,
@@ -260,6 +264,7 @@ impl Control {
             devices: BTreeMap::new(),
             channels: BTreeMap::new(),
             tokens: Tokens::new(ENDPOINTS),
+            jobs,
             awaiting_device: BTreeMap::new(),
             reserved: BTreeSet::new(),
             next_incarnation: 0,
@@ -277,6 +282,7 @@ impl Control {
         let mut told = event(EventKind::Daemon, ObjectKind::Daemon, "vfiomuxd");
         told.to = Some("started".to_owned());
         control.tell(told);
+        control.restore_jobs();
         control.restore_settings();
         control.open_start_devices(devices)?;
         control.check_ready();
@@ -329,12 +335,13 @@ impl Control {
                 self.dispatch(event);
             }
             while let Some(request) = self.rpc.next_request() {
-                self.serve_request(request);
+                self.take_request(request);
             }
             while self.rpc.next_closed().is_some() {}
             while let Ok(next) = self.continuations.try_recv() {
                 next(&mut self);
             }
+            self.end_jobs();
             for line in &mut self.lines {
                 line.flush();
             }

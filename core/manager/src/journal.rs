@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use vfiomux_rpc::{Endpoint, Guarantees, Labels};
+use vfiomux_rpc::{Endpoint, Guarantees, Labels, Object};
 
 use crate::lifecycle::{Admin, Oper, Step};
 
@@ -51,6 +51,19 @@ pub struct Setting {
     pub generation: u64,
 }
 
+/// A long operation that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BegunJob {
+    /// The method that it carries out.
+    pub method: String,
+    /// What it is carried out on.
+    pub object: Object,
+    /// User who asked for it.
+    pub uid: u32,
+    /// When it began, since 1970.
+    pub began_unix_ns: u64,
+}
+
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case")]
@@ -78,6 +91,19 @@ pub enum Record {
         /// The last of them.
         last_seq: u64,
     },
+    /// A long operation has begun.
+    JobBegun {
+        /// Its number.
+        id: u64,
+        /// What it is.
+        #[serde(flatten)]
+        begun: BegunJob,
+    },
+    /// A long operation has ended, or was found to have been interrupted. Its number is used.
+    JobEnded {
+        /// Its number.
+        id: u64,
+    },
     /// A function was given back.
     Released {
         /// Address of the function.
@@ -99,6 +125,10 @@ pub struct Settings {
     pub claims: BTreeMap<String, Option<String>>,
     /// The last event number that may have been used.
     pub last_event_seq: u64,
+    /// Long operations under way, by number.
+    pub jobs: BTreeMap<u64, BegunJob>,
+    /// The last number that one of them had.
+    pub last_job: u64,
 }
 
 impl Settings {
@@ -117,6 +147,14 @@ impl Settings {
                 self.claims.insert(address.clone(), driver.clone());
             }
             Record::EventsReserved { last_seq } => self.last_event_seq = *last_seq,
+            Record::JobBegun { id, begun } => {
+                self.jobs.insert(*id, begun.clone());
+                self.last_job = self.last_job.max(*id);
+            }
+            Record::JobEnded { id } => {
+                self.jobs.remove(id);
+                self.last_job = self.last_job.max(*id);
+            }
             Record::Released { address } => {
                 self.claims.remove(address);
             }
@@ -133,7 +171,9 @@ impl Settings {
             .map(|(address, driver)| Record::Claimed { address: address.clone(), driver: driver.clone() });
         let events = Record::EventsReserved { last_seq: self.last_event_seq };
         let settings = self.channels.values().map(|setting| Record::Setting(Box::new(setting.clone())));
-        std::iter::once(events).chain(claims).chain(settings)
+        let numbers = (self.last_job > 0).then_some(Record::JobEnded { id: self.last_job });
+        let jobs = self.jobs.iter().map(|(&id, begun)| Record::JobBegun { id, begun: begun.clone() });
+        std::iter::once(events).chain(claims).chain(numbers).chain(jobs).chain(settings)
     }
 }
 
@@ -285,6 +325,11 @@ mod tests {
         }
     }
 
+    fn job() -> BegunJob {
+        let object = Object { kind: vfiomux_rpc::ObjectKind::Channel, name: "disk-a".into() };
+        BegunJob { method: "channel.resize".into(), object, uid: 7, began_unix_ns: 1 }
+    }
+
     fn records() -> Vec<Record> {
         let step = |id: &str, step, to| Record::Transition { id: id.into(), step, to };
         vec![
@@ -296,6 +341,9 @@ mod tests {
             Record::Setting(Box::new(setting("c"))),
             Record::Forgotten { id: "c".into() },
             Record::EventsReserved { last_seq: 1000 },
+            Record::JobBegun { id: 1, begun: job() },
+            Record::JobBegun { id: 2, begun: job() },
+            Record::JobEnded { id: 2 },
             Record::Released { address: "0000:01:00.0".into() },
         ]
     }

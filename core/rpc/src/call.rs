@@ -213,6 +213,27 @@ pub struct SidecoreSet {
     pub mode: SidecoreMode,
 }
 
+/// Parameters of `job.list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobList {}
+
+/// Parameters of `job.show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobShow {
+    /// Number of the job.
+    pub job: u64,
+}
+
+/// Parameters of `job.cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobCancel {
+    /// Number of the job.
+    pub job: u64,
+}
+
 /// Parameters of `events.list`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

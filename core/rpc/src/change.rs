@@ -14,11 +14,14 @@ pub struct Change {
     /// Answer as if, and change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// Answer with the job as soon as it has begun, not at its end. Only of methods that can take long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub background: bool,
 }
 
 impl Change {
     /// The names of the parameters, as they stand beside a method's own.
-    pub const FIELDS: [&'static str; 3] = ["request_id", "expected_generation", "dry_run"];
+    pub const FIELDS: [&'static str; 4] = ["request_id", "expected_generation", "dry_run", "background"];
     /// Longest request id, bytes.
     pub const REQUEST_ID_BYTES_MAX: usize = 128;
 }

@@ -138,7 +138,14 @@ fn read_body(name: &str, params: Option<Value>) -> Result<Body, RpcError> {
         return Err(RpcError::new(ErrorCode::InvalidParams, message).about("request_id"));
     }
     match Method::read(name, Value::Object(params)) {
-        Some(method) => Ok(Body::Call { change, method: Box::new(method.map_err(invalid)?) }),
+        Some(method) => {
+            let method = Box::new(method.map_err(invalid)?);
+            if change.background && !method.is_long() {
+                let error = RpcError::new(ErrorCode::InvalidParams, format!("{name} is over at once"));
+                return Err(error.about("background").next("ask for it without background"));
+            }
+            Ok(Body::Call { change, method })
+        }
         None => Err(RpcError::new(ErrorCode::MethodNotFound, format!("there is no method {name}"))
             .about(name)
             .next("call rpc.discover for the methods that there are")),

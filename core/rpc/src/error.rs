@@ -37,13 +37,15 @@ pub enum ErrorCode {
     Unsupported,
     /// The caller lacks the role.
     Permission,
+    /// Somebody wanted it to end early, and it has.
+    Cancelled,
     /// A code that this build does not know, from a newer daemon.
     Other(i32),
 }
 
 impl ErrorCode {
     /// Every code that the daemon gives.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Parse,
         Self::InvalidRequest,
         Self::MethodNotFound,
@@ -59,6 +61,7 @@ impl ErrorCode {
         Self::DeviceFault,
         Self::Unsupported,
         Self::Permission,
+        Self::Cancelled,
     ];
 
     /// The number on the wire.
@@ -80,6 +83,7 @@ impl ErrorCode {
             Self::DeviceFault => -32008,
             Self::Unsupported => -32009,
             Self::Permission => -32010,
+            Self::Cancelled => -32011,
             Self::Other(number) => number,
         }
     }
@@ -109,6 +113,7 @@ impl ErrorCode {
             Self::DeviceFault => "device fault",
             Self::Unsupported => "unsupported",
             Self::Permission => "permission",
+            Self::Cancelled => "cancelled",
             Self::Other(_) => "error",
         }
     }

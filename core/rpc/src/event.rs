@@ -50,6 +50,8 @@ pub enum EventKind {
     Moved,
     /// Nothing: the policy said no.
     Denied,
+    /// Where a job stands.
+    Job,
     /// Something failed, or was out of order, without changing a state.
     Fault,
     /// The daemon: started, rebuilt its view, is ending.
@@ -76,6 +78,8 @@ pub enum ObjectKind {
     Device,
     /// A sidecore.
     Sidecore,
+    /// A job, by its number.
+    Job,
     /// The daemon.
     Daemon,
 }

@@ -26,6 +26,7 @@ mod device;
 mod error;
 mod event;
 mod guarantees;
+mod job;
 mod labels;
 mod method;
 mod outcome;
@@ -49,6 +50,7 @@ pub use device::{
 pub use error::{ErrorCode, ErrorData, RpcError};
 pub use event::{Event, EventKind, EventList, Gap, Object, ObjectKind, Subscription};
 pub use guarantees::{Guarantees, Objective, RateLimit};
+pub use job::{JobInfo, JobState};
 pub use labels::{Labels, LabelsError};
 pub use method::{Call, Method};
 pub use outcome::Outcome;

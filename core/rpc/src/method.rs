@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    ChannelInfo, ChannelPath, DeviceInfo, EventList, Role, SidecoreInfo, Status, Subscription, call,
+    ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, Role, SidecoreInfo, Status, Subscription, call,
 };
 
 /// A method's parameters, tied to its name and its result: what lets a client be typed.
@@ -21,12 +21,13 @@ pub(crate) struct Row {
     pub(crate) summary: &'static str,
     pub(crate) role: Role,
     pub(crate) is_change: bool,
+    pub(crate) is_long: bool,
     pub(crate) params: fn(&mut SchemaGenerator) -> Schema,
     pub(crate) result: fn(&mut SchemaGenerator) -> Schema,
 }
 
 /// Makes everything that follows from the table of methods. A row: what it does, name, parameters, result, the role it needs,
-/// and whether it asks or changes.
+/// and whether it asks, changes, or lasts: changes what can take long, as a job.
 macro_rules! methods {
     ($($summary:literal $name:literal: $params:ident => $output:ty, $role:ident $effect:ident;)+) => {
         /// A request, understood.
@@ -48,6 +49,12 @@ macro_rules! methods {
                 match self { $(Self::$params(_) => Role::$role,)+ }
             }
 
+            /// Whether it can take long: it is a job then, and can be asked for in the background.
+            #[must_use]
+            pub const fn is_long(&self) -> bool {
+                match self { $(Self::$params(_) => is_long!($effect),)+ }
+            }
+
             /// Whether the method called `name` changes something, and so takes a [`Change`](crate::Change); none when there is no such method.
             pub(crate) fn changes(name: &str) -> Option<bool> {
                 match name { $($name => Some(effect!($effect)),)+ _ => None }
@@ -67,6 +74,7 @@ macro_rules! methods {
                 summary: $summary,
                 role: Role::$role,
                 is_change: effect!($effect),
+                is_long: is_long!($effect),
                 params: |generator| generator.root_schema_for::<call::$params>(),
                 result: |generator| generator.subschema_for::<$output>(),
             },)+];
@@ -86,6 +94,18 @@ macro_rules! effect {
     (changes) => {
         true
     };
+    (lasts) => {
+        true
+    };
+}
+
+macro_rules! is_long {
+    (lasts) => {
+        true
+    };
+    ($other:ident) => {
+        false
+    };
 }
 
 methods! {
@@ -94,7 +114,7 @@ methods! {
     "Shows a device." "device.show": DeviceShow => DeviceInfo, Read asks;
     "Takes exclusive ownership of a device that nobody uses." "device.claim": DeviceClaim => DeviceInfo, Admin changes;
     "Gives a device without channels back to the driver that it came from." "device.release": DeviceRelease => DeviceInfo, Admin changes;
-    "Writes an empty label on a device, so that it can be carved." "device.format": DeviceFormat => DeviceInfo, Admin changes;
+    "Writes an empty label on a device, so that it can be carved." "device.format": DeviceFormat => DeviceInfo, Admin lasts;
     "Creates a channel, and attaches it when an endpoint is given." "channel.create": ChannelCreate => ChannelInfo, Operate changes;
     "Lists the channels." "channel.list": ChannelList => Vec<ChannelInfo>, Read asks;
     "Shows a channel." "channel.show": ChannelShow => ChannelInfo, Read asks;
@@ -103,13 +123,16 @@ methods! {
     "Drains a channel and takes its endpoint away." "channel.detach": ChannelDetach => ChannelInfo, Operate changes;
     "Drains a channel and keeps everything." "channel.suspend": ChannelSuspend => ChannelInfo, Operate changes;
     "Lets a suspended or quarantined channel go on." "channel.resume": ChannelResume => ChannelInfo, Operate changes;
-    "Makes a channel larger or smaller." "channel.resize": ChannelResize => ChannelInfo, Operate changes;
+    "Makes a channel larger or smaller." "channel.resize": ChannelResize => ChannelInfo, Operate lasts;
     "Gives a channel other guarantees, in force at once, with its I/O running." "channel.tune": ChannelTune => ChannelInfo, Operate changes;
-    "Has another sidecore serve a channel, with its I/O running." "channel.move": ChannelMove => ChannelInfo, Operate changes;
-    "Ends a channel, scrubs its data and gives its resources back." "channel.destroy": ChannelDestroy => ChannelInfo, Operate changes;
+    "Has another sidecore serve a channel, with its I/O running." "channel.move": ChannelMove => ChannelInfo, Operate lasts;
+    "Ends a channel, scrubs its data and gives its resources back." "channel.destroy": ChannelDestroy => ChannelInfo, Operate lasts;
     "Lists the sidecores." "sidecore.list": SidecoreList => Vec<SidecoreInfo>, Read asks;
     "Shows a sidecore." "sidecore.show": SidecoreShow => SidecoreInfo, Read asks;
     "Has a sidecore poll, spin or sleep when there is nothing to do, until the daemon ends." "sidecore.set": SidecoreSet => SidecoreInfo, Admin changes;
+    "Lists the jobs that are under way, and the last that have ended." "job.list": JobList => Vec<JobInfo>, Read asks;
+    "Shows a job." "job.show": JobShow => JobInfo, Read asks;
+    "Has a job end early, where it can." "job.cancel": JobCancel => JobInfo, Operate changes;
     "Lists recorded events." "events.list": EventsList => EventList, Read asks;
     "Has events sent on this connection as notifications `event` and `gap`." "events.subscribe": EventsSubscribe => Subscription, Read asks;
 }

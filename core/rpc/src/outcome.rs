@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use crate::{ChannelInfo, ChannelPath, DeviceInfo, EventList, SidecoreInfo, Status, Subscription};
+use crate::{ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, SidecoreInfo, Status, Subscription};
 
 /// The result of any method, as the server writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,6 +22,10 @@ pub enum Outcome {
     Sidecores(Vec<SidecoreInfo>),
     /// Of all other methods on sidecores.
     Sidecore(Box<SidecoreInfo>),
+    /// Of `job.list`.
+    Jobs(Vec<JobInfo>),
+    /// Of all other methods on jobs, and of every method that is asked for in the background.
+    Job(Box<JobInfo>),
     /// Of `events.list`.
     Events(EventList),
     /// Of `events.subscribe`.
@@ -47,6 +51,8 @@ outcome_from! {
     ChannelPath => Path,
     Vec<SidecoreInfo> => Sidecores,
     SidecoreInfo => Sidecore,
+    Vec<JobInfo> => Jobs,
+    JobInfo => Job,
     EventList => Events,
     Subscription => Subscription,
 }

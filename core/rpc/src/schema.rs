@@ -81,6 +81,7 @@ fn method(generator: &mut SchemaGenerator, row: &Row) -> Value {
         "errors": errors,
         "x-role": row.role.name(),
         "x-changes": row.is_change,
+        "x-job": row.is_long,
     })
 }
 

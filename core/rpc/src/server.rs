@@ -69,6 +69,10 @@ pub struct Ticket {
     connection: ConnectionId,
     id: Option<Id>,
     repeat: Option<Key>,
+    /// The answer is a job's result as well.
+    job: Option<u64>,
+    /// The caller has had an answer already: the job's number.
+    detached: bool,
 }
 
 impl Ticket {
@@ -76,6 +80,30 @@ impl Ticket {
     #[must_use]
     pub const fn connection(&self) -> ConnectionId {
         self.connection
+    }
+
+    /// The job that is carried out for it.
+    #[must_use]
+    pub const fn job(&self) -> Option<u64> {
+        self.job
+    }
+
+    /// The same, and its answer is the result of a job: [`Server::next_ended`] tells of it.
+    pub fn for_job(mut self, job: u64) -> Self {
+        self.job = Some(job);
+        self
+    }
+
+    /// A right to answer at once, beside this one, which from now on only ends the job.
+    pub fn detach(&mut self) -> Self {
+        self.detached = true;
+        Self {
+            connection: self.connection,
+            id: self.id.take(),
+            repeat: self.repeat.take(),
+            job: None,
+            detached: false,
+        }
     }
 }
 
@@ -116,6 +144,8 @@ pub struct Server {
     readable: VecDeque<usize>,
     closed: VecDeque<ConnectionId>,
     repeats: Repeats,
+    /// Jobs whose result has been given.
+    ended: VecDeque<(u64, Result<Value, RpcError>)>,
 }
 
 #[derive(Debug)]
@@ -157,6 +187,7 @@ impl Server {
             readable: VecDeque::new(),
             closed: VecDeque::new(),
             repeats: Repeats::new(bounds.request_ids_max),
+            ended: VecDeque::new(),
         })
     }
 
@@ -246,12 +277,23 @@ impl Server {
         self.closed.pop_front()
     }
 
+    /// The next job whose ticket was answered, with the answer.
+    pub fn next_ended(&mut self) -> Option<(u64, Result<Value, RpcError>)> {
+        self.ended.pop_front()
+    }
+
     /// Answers a request: now or later, in any order.
     pub fn reply(&mut self, ticket: Ticket, outcome: Result<Outcome, RpcError>) {
         let result = outcome.and_then(|outcome| {
             serde_json::to_value(outcome)
                 .map_err(|error| RpcError::new(ErrorCode::Internal, error.to_string()))
         });
+        if let Some(job) = ticket.job {
+            self.ended.push_back((job, result.clone()));
+        }
+        if ticket.detached {
+            return;
+        }
         if let Some(key) = &ticket.repeat {
             for (connection, id) in self.repeats.finish(key, &result) {
                 self.answer(connection, id, &result);
@@ -376,7 +418,12 @@ impl Server {
                 return None;
             }
         };
-        Some(Request { ticket: Ticket { connection, id, repeat }, caller, change, method: *method })
+        Some(Request {
+            ticket: Ticket { connection, id, repeat, job: None, detached: false },
+            caller,
+            change,
+            method: *method,
+        })
     }
 
     fn answer(&mut self, connection: ConnectionId, id: Option<Id>, result: &Result<Value, RpcError>) {

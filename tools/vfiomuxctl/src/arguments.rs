@@ -35,6 +35,9 @@ pub(crate) enum Verb {
     /// Sidecores: the threads that move the data
     #[command(subcommand)]
     Sidecore(SidecoreVerb),
+    /// Jobs: long operations, under way or ended of late
+    #[command(subcommand)]
+    Job(JobVerb),
     /// The daemon in short
     Status {
         /// Show channels at work, once a second, until interrupted
@@ -87,7 +90,7 @@ pub(crate) enum DeviceVerb {
         #[arg(long)]
         erase: bool,
         #[command(flatten)]
-        change: ChangeArguments,
+        change: LongChange,
     },
 }
 
@@ -140,7 +143,7 @@ pub(crate) enum ChannelVerb {
         #[arg(long, value_parser = size::parse)]
         size: u64,
         #[command(flatten)]
-        change: ChangeArguments,
+        change: LongChange,
     },
     /// Give a channel other guarantees, with its I/O running; what is left out is neither promised nor limited any more
     Tune {
@@ -158,7 +161,7 @@ pub(crate) enum ChannelVerb {
         #[command(flatten)]
         target: MoveTarget,
         #[command(flatten)]
-        change: ChangeArguments,
+        change: LongChange,
     },
     /// End a channel, scrub its data and give its resources back
     Destroy {
@@ -168,7 +171,7 @@ pub(crate) enum ChannelVerb {
         #[arg(long)]
         force: bool,
         #[command(flatten)]
-        change: ChangeArguments,
+        change: LongChange,
     },
 }
 
@@ -188,6 +191,29 @@ pub(crate) enum SidecoreVerb {
         /// What it does when there is nothing to do
         #[arg(long, value_enum)]
         mode: ModeArgument,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobVerb {
+    /// List the jobs that are under way, and the last that have ended
+    List,
+    /// Show a job
+    Show {
+        /// Its number
+        job: u64,
+    },
+    /// Wait until a job has ended, showing how far it is; fails as the job failed
+    Wait {
+        /// Its number
+        job: u64,
+    },
+    /// Have a job end early, where it can
+    Cancel {
+        /// Its number
+        job: u64,
         #[command(flatten)]
         change: ChangeArguments,
     },
@@ -292,7 +318,24 @@ impl ChangeArguments {
             request_id: self.request_id.clone(),
             expected_generation: self.expected_generation,
             dry_run: self.dry_run,
+            background: false,
         }
+    }
+}
+
+/// What every change that can take long may say.
+#[derive(Debug, Args)]
+pub(crate) struct LongChange {
+    #[command(flatten)]
+    pub(crate) change: ChangeArguments,
+    /// Print the number of the job as soon as it has begun, and do not wait for its end
+    #[arg(long)]
+    detach: bool,
+}
+
+impl LongChange {
+    pub(crate) fn to_change(&self) -> Change {
+        Change { background: self.detach, ..self.change.to_change() }
     }
 }
 

@@ -17,6 +17,7 @@ mod events;
 mod failure;
 mod generate;
 mod guarantees;
+mod job;
 mod session;
 mod sidecore;
 mod size;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use vfiomux_rpc::{Labels, call};
 
-use arguments::{Arguments, ChannelVerb, DeviceVerb, NamedChange, SidecoreVerb, Verb, endpoint};
+use arguments::{Arguments, ChannelVerb, DeviceVerb, JobVerb, NamedChange, SidecoreVerb, Verb, endpoint};
 use failure::Failure;
 use session::Session;
 
@@ -48,6 +49,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Device(verb) => run_device(connect()?, verb),
         Verb::Channel(verb) => run_channel(connect()?, verb),
         Verb::Sidecore(verb) => run_sidecore(connect()?, verb),
+        Verb::Job(verb) => run_job(connect()?, verb),
         Verb::Status { watch: false } => connect()?.show(&call::StatusShow {}, status::overview),
         Verb::Status { watch: true } => watch::run(connect()?),
         Verb::Events(wanted) => events::run(connect()?, wanted),
@@ -71,7 +73,7 @@ fn run_device(mut session: Session, verb: &DeviceVerb) -> Result<(), Failure> {
         }
         DeviceVerb::Format { device: name, erase, change } => {
             let format = call::DeviceFormat { device: device(name), erase: *erase };
-            session.change(&format, change, device::formatted)
+            session.change_long(&format, change, device::formatted)
         }
     }
 }
@@ -82,6 +84,17 @@ fn run_sidecore(mut session: Session, verb: &SidecoreVerb) -> Result<(), Failure
         SidecoreVerb::Show { index } => session.show(&call::SidecoreShow { index }, sidecore::details),
         SidecoreVerb::Set { index, mode, ref change } => {
             session.change(&call::SidecoreSet { index, mode: mode.into() }, change, sidecore::set)
+        }
+    }
+}
+
+fn run_job(mut session: Session, verb: &JobVerb) -> Result<(), Failure> {
+    match *verb {
+        JobVerb::List => session.show(&call::JobList {}, job::list),
+        JobVerb::Show { job } => session.show(&call::JobShow { job }, job::details),
+        JobVerb::Wait { job } => job::wait(session, job),
+        JobVerb::Cancel { job, ref change } => {
+            session.change(&call::JobCancel { job }, change, job::cancelled)
         }
     }
 }
@@ -132,7 +145,7 @@ fn run_channel(mut session: Session, verb: &ChannelVerb) -> Result<(), Failure> 
         }
         ChannelVerb::Resize { name, size, change } => {
             let call = call::ChannelResize { name: name.clone(), size_bytes: *size };
-            session.change(&call, change, channel::resized)
+            session.change_long(&call, change, channel::resized)
         }
         ChannelVerb::Tune { name, guarantees, change } => {
             let call = call::ChannelTune { name: name.clone(), guarantees: guarantees.to_guarantees() };
@@ -140,11 +153,11 @@ fn run_channel(mut session: Session, verb: &ChannelVerb) -> Result<(), Failure> 
         }
         ChannelVerb::Move { name, target, change } => {
             let call = call::ChannelMove { name: name.clone(), sidecore: target.sidecore };
-            session.change(&call, change, channel::moved)
+            session.change_long(&call, change, channel::moved)
         }
         ChannelVerb::Destroy { name, force, change } => {
             let call = call::ChannelDestroy { name: name.clone(), force: *force };
-            session.change(&call, change, channel::destroyed)
+            session.change_long(&call, change, channel::destroyed)
         }
     }
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde_json::Value;
 use vfiomux_rpc::vmm_arguments::{Attachment, Vmm, shell_lines};
-use vfiomux_rpc::{Call, Change, Client, ClientError, call};
+use vfiomux_rpc::{Call, Change, Client, ClientError, JobInfo, call};
 
-use crate::arguments::ChangeArguments;
+use crate::arguments::{ChangeArguments, LongChange};
 use crate::failure::Failure;
+use crate::job;
 use crate::table::Paint;
 
 #[derive(Debug)]
@@ -53,6 +54,26 @@ impl Session {
         let change = change.to_change();
         let prefix = if change.dry_run { "dry run, nothing changed: " } else { "" };
         self.run(call, &change, |output, _| format!("{prefix}{}\n", view(output)))
+    }
+
+    /// As [`Self::change`], for what can take long: in the background, when that is wanted.
+    pub(crate) fn change_long<C: Call>(
+        &mut self,
+        call: &C,
+        change: &LongChange,
+        view: impl FnOnce(&C::Output) -> String,
+    ) -> Result<(), Failure> {
+        let asked = change.to_change();
+        if !asked.background || asked.dry_run {
+            return self.change(call, &change.change, view);
+        }
+        let begun = self.client.call_value(call, &asked)?;
+        if self.json {
+            return print(&format!("{begun:#}\n"));
+        }
+        let begun: JobInfo =
+            serde_json::from_value(begun).map_err(|error| ClientError::Protocol(error.to_string()))?;
+        print(&format!("{}\n", job::begun(&begun)))
     }
 
     /// Shows how a VMM is made to use a channel.

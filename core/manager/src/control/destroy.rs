@@ -5,6 +5,7 @@ use vfiomux_rpc::{Caller, Change, ChannelInfo, ErrorCode, EventKind, ObjectKind,
 
 use super::Control;
 use super::channel::Channel;
+use super::job::Leg;
 use super::question::policy_channel;
 use crate::event::event;
 use crate::extent::Extent;
@@ -39,7 +40,7 @@ impl Control {
         // The last that is seen of it, for the answer.
         let Some(channel) = self.channels.get(id) else { return };
         let (info, here) = (self.channel_info(channel), self.is_device_here(channel));
-        self.destroy_now(id, move |control, result| {
+        self.destroy_now(id, Leg::whole(ticket.job()), move |control, result| {
             // That a device that is not here could not be scrubbed was known and insisted on.
             let result = if here { result } else { Ok(()) };
             let gone = ChannelInfo { oper: Oper::Destroyed, ..info };
@@ -92,14 +93,16 @@ impl Control {
     pub(crate) fn destroy_now(
         &mut self,
         id: &str,
+        leg: Leg,
         next: impl FnOnce(&mut Control, Result<(), RpcError>) + Send + 'static,
     ) {
         self.set_operation(id, Some("being destroyed"));
         self.step(id, Step::Destroy, None);
+        self.job_progress(leg, 0, 1, "draining");
         let owned = id.to_owned();
         self.unseat(id, "the channel is being destroyed", move |control| {
             control.step(&owned, Step::Drained, None);
-            control.scrub_channel(&owned, next);
+            control.scrub_channel(&owned, leg, next);
         });
     }
 
@@ -107,6 +110,7 @@ impl Control {
     pub(crate) fn scrub_channel(
         &mut self,
         id: &str,
+        leg: Leg,
         next: impl FnOnce(&mut Control, Result<(), RpcError>) + Send + 'static,
     ) {
         let Some(channel) = self.channels.get(id) else { return };
@@ -147,7 +151,7 @@ impl Control {
             return finish(self, Ok(()));
         }
         self.relabel(&device.clone(), namespace, change, move |control, written| match written {
-            Ok(()) => control.scrub(&device, namespace, extents, finish),
+            Ok(()) => control.scrub(&device, namespace, extents, leg, finish),
             Err(why) => finish(control, Err(why)),
         });
     }
@@ -158,10 +162,13 @@ impl Control {
         device_name: &str,
         namespace: u32,
         extents: Vec<Extent>,
+        leg: Leg,
         next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
     ) {
         let (owned, clean) = (device_name.to_owned(), extents.clone());
-        self.scrub_pieces(device_name, namespace, extents, move |control, scrubbed| {
+        let work =
+            Scrub { namespace, of: extents.iter().map(|extent| extent.blocks).sum(), left: extents, leg };
+        self.scrub_pieces(device_name, work, move |control, scrubbed| {
             if let Err(why) = scrubbed {
                 return next(control, Err(why));
             }
@@ -184,11 +191,13 @@ impl Control {
     fn scrub_pieces(
         &mut self,
         device_name: &str,
-        namespace: u32,
-        mut left: Vec<Extent>,
+        mut work: Scrub,
         next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
     ) {
-        let Some(extent) = left.pop() else { return next(self, Ok(())) };
+        let namespace = work.namespace;
+        let left: u64 = work.left.iter().map(|extent| extent.blocks).sum();
+        self.job_progress(work.leg, work.of - left, work.of, "scrubbing");
+        let Some(extent) = work.left.pop() else { return next(self, Ok(())) };
         let Some(device) = self.devices.get(device_name) else {
             return next(self, Err("its device is gone".to_owned()));
         };
@@ -201,14 +210,14 @@ impl Control {
         let blocks = extent.blocks.min(PIECE_BYTES / u64::from(limits.block_bytes));
         let piece = Extent { start: extent.start, blocks };
         if blocks < extent.blocks {
-            left.push(Extent { start: extent.start + blocks, blocks: extent.blocks - blocks });
+            work.left.push(Extent { start: extent.start + blocks, blocks: extent.blocks - blocks });
         }
         let owned = device_name.to_owned();
         self.run_through_reset(
             device_name,
             move |warden| warden.scrub(namespace, &limits, &[piece]),
             move |control, scrubbed| match scrubbed {
-                Ok(()) => control.scrub_pieces(&owned, namespace, left, next),
+                Ok(()) => control.scrub_pieces(&owned, work, next),
                 Err(why) => next(control, Err(why)),
             },
         );
@@ -235,6 +244,15 @@ impl Control {
         self.step(id, Step::Fault, Some(why.to_owned()));
         self.unseat(id, why, |_| {});
     }
+}
+
+/// Blocks that are being scrubbed.
+struct Scrub {
+    namespace: u32,
+    left: Vec<Extent>,
+    /// How many there were.
+    of: u64,
+    leg: Leg,
 }
 
 /// What is scrubbed in one go.

@@ -14,6 +14,7 @@ use vfiomux_sidecore::{Answer, DeviceSlot, Order};
 
 use super::Control;
 use super::channel::{Next, internal};
+use super::job::Leg;
 use super::lines::DeviceAnswer;
 use super::queue::{DeviceLane, DeviceQueue};
 use super::warden::{BroughtUp, Head, Interrupt, Opener, Restarted, Warden};
@@ -289,7 +290,7 @@ impl Control {
             return self.check_ready();
         };
         let owned = name.to_owned();
-        self.format_namespace(name, namespace, true, move |control, result| {
+        self.format_namespace(name, namespace, true, Leg::default(), move |control, result| {
             if let Err(why) = result
                 && let Some(seat) =
                     control.devices.get_mut(&owned).and_then(|d| d.namespaces.get_mut(&namespace))
@@ -306,6 +307,7 @@ impl Control {
         name: &str,
         namespace: u32,
         is_blank: bool,
+        leg: Leg,
         next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
     ) {
         let Some(device) = self.devices.get_mut(name) else { return };
@@ -327,7 +329,7 @@ impl Control {
                     }
                 }
                 match result {
-                    Ok(()) if !is_blank => control.scrub(&owned, namespace, dirty, next),
+                    Ok(()) if !is_blank => control.scrub(&owned, namespace, dirty, leg, next),
                     result => next(control, result),
                 }
             },

@@ -7,6 +7,7 @@ use vfiomux_sidecore::{Answer, Order};
 
 use super::Control;
 use super::channel::internal;
+use super::job::Leg;
 use super::question::policy_channel;
 use crate::event::event;
 use crate::extent::Extent;
@@ -180,6 +181,7 @@ impl Control {
                 &plan.device.clone(),
                 plan.namespace,
                 plan.freed.clone(),
+                Leg::whole(ticket.job()),
                 move |control, scrubbed| {
                     control.set_operation(&plan.id, None);
                     let result = scrubbed.map_err(|why| {

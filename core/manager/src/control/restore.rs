@@ -8,6 +8,7 @@ use vfiomux_sidecore::Order;
 
 use super::Control;
 use super::channel::Channel;
+use super::job::Leg;
 use crate::event::event;
 use crate::extent::Extent;
 use crate::journal::{Record, Setting};
@@ -69,7 +70,7 @@ impl Control {
         }
         for (namespace, extents) in unscrubbed {
             let owned = name.to_owned();
-            self.scrub(name, namespace, extents, move |control, result| {
+            self.scrub(name, namespace, extents, Leg::default(), move |control, result| {
                 if let Err(why) = result {
                     let mut fault = event(EventKind::Fault, ObjectKind::Device, owned);
                     fault.reason =
@@ -156,7 +157,7 @@ impl Control {
         self.channels.insert(id.clone(), channel);
         self.tell(told);
         if ending {
-            return self.scrub_channel(&id, |_, _| {});
+            return self.scrub_channel(&id, Leg::default(), |_, _| {});
         }
         if serves {
             self.bring_back(&id);

@@ -6,6 +6,7 @@ use vfiomux_rpc::{ErrorCode, FunctionState, Method, Outcome, Request, Role, RpcE
 use super::Control;
 use super::channel::internal;
 use super::device::{Device, NO_LABEL};
+use super::job::Leg;
 use crate::journal::Record;
 
 /// Events given at once when nothing is said.
@@ -53,6 +54,9 @@ impl Control {
             Method::SidecoreList(_) => Ok(self.sidecore_list().into()),
             Method::SidecoreShow(wanted) => self.sidecore_show(wanted.index).map(Outcome::from),
             Method::SidecoreSet(wanted) => return self.sidecore_set(ticket, caller, &change, &wanted),
+            Method::JobList(_) => Ok(self.job_list().into()),
+            Method::JobShow(wanted) => self.job_show(wanted.job).map(Outcome::from),
+            Method::JobCancel(wanted) => self.job_cancel(wanted.job, change.dry_run).map(Outcome::from),
             Method::EventsList(wanted) => {
                 let limit = wanted.limit.unwrap_or(EVENTS_AT_ONCE) as usize;
                 Ok(self.events.list(wanted.since, limit).into())
@@ -274,7 +278,9 @@ impl Control {
             let info = self.device_show(&name);
             return self.rpc.reply(ticket, info.map(Outcome::from));
         };
-        self.format_namespace(&name.clone(), namespace, false, move |control, result| match result {
+        // Namespaces are rarely more than one; each counts from the beginning.
+        let leg = Leg::whole(ticket.job());
+        self.format_namespace(&name.clone(), namespace, false, leg, move |control, result| match result {
             Ok(()) => control.format_each(ticket, name, left),
             Err(why) => {
                 control.set_device_operation(&name, None);

@@ -20,7 +20,15 @@ fn a_request_is_read_with_what_it_leaves_out() {
     );
     let Body::Call { change, method } = incoming.body else { panic!("{incoming:?}") };
     let Method::ChannelCreate(create) = *method else { panic!("{method:?}") };
-    assert_eq!(change, Change { request_id: Some("r".to_owned()), expected_generation: None, dry_run: true });
+    assert_eq!(
+        change,
+        Change {
+            request_id: Some("r".to_owned()),
+            expected_generation: None,
+            dry_run: true,
+            background: false
+        }
+    );
     assert_eq!((create.queues, create.endpoint, create.read_only), (1, None, false));
 }
 

@@ -64,7 +64,12 @@ fn what_changes_something_takes_what_every_change_may_say() {
 
 #[test]
 fn the_names_of_what_every_change_may_say_are_complete() {
-    let all = Change { request_id: Some("a".to_owned()), expected_generation: Some(1), dry_run: true };
+    let all = Change {
+        request_id: Some("a".to_owned()),
+        expected_generation: Some(1),
+        dry_run: true,
+        background: true,
+    };
     let value = serde_json::to_value(all).unwrap();
     let names: BTreeSet<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(names, BTreeSet::from(Change::FIELDS));

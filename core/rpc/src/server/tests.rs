@@ -490,3 +490,38 @@ fn a_directory_that_does_not_exist_is_named_with_what_to_do() {
     let error = Server::bind(&path, registry, 900, Roles::default(), Bounds::default()).unwrap_err();
     assert!(error.to_string().contains("the directory must exist"), "{error}");
 }
+
+#[test]
+fn who_asks_in_the_background_is_answered_at_once_and_the_end_is_told_of_apart() {
+    let mut world = World::new();
+    let mut peer = world.connect();
+    let params = json!({ "name": "disk-a", "background": true, "request_id": "r" });
+    ask(&mut peer, 1, "channel.destroy", &params);
+    let request = world.only_request();
+    assert!(request.change.background && request.method.is_long());
+    let mut ticket = request.ticket.for_job(7);
+    let at_once = ticket.detach();
+    world.server.reply(at_once, Ok(Outcome::Jobs(Vec::new())));
+    assert_eq!(answer(&mut peer).1.unwrap(), json!([]));
+    // A repeat gets the first answer, not the end.
+    ask(&mut peer, 2, "channel.destroy", &params);
+    assert_eq!(world.turn().len(), 0);
+    assert_eq!(answer(&mut peer).1.unwrap(), json!([]));
+    assert_eq!(world.server.next_ended(), None);
+    world.server.reply(ticket, Err(RpcError::new(ErrorCode::Busy, "no")));
+    assert_eq!(world.server.next_ended().map(|(job, result)| (job, result.is_err())), Some((7, true)));
+    // Nothing of it goes to the peer: what comes next is the answer to the next question.
+    ask(&mut peer, 3, "channel.show", &json!({ "name": "disk-a", "background": true }));
+    assert_eq!(world.turn().len(), 0);
+    assert_eq!(answer(&mut peer).1.unwrap_err().code, ErrorCode::InvalidParams);
+}
+
+#[test]
+fn what_is_over_at_once_is_not_done_in_the_background() {
+    let mut world = World::new();
+    let mut peer = world.connect();
+    ask(&mut peer, 1, "channel.suspend", &json!({ "name": "disk-a", "background": true }));
+    assert_eq!(world.turn().len(), 0);
+    let error = answer(&mut peer).1.unwrap_err();
+    assert!(error.message.contains("over at once"), "{error}");
+}
