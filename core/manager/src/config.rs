@@ -99,6 +99,8 @@ impl Config {
 
 fn unknown_key(given: &toml::Table, known: &toml::Table, prefix: &str) -> Option<(String, String)> {
     given.iter().find_map(|(key, value)| match (known.get(key), value) {
+        // A table without keys of its own is one of names that the operator chooses; its rows are checked where they are read.
+        (Some(toml::Value::Table(known)), _) if known.is_empty() => None,
         (Some(toml::Value::Table(known)), toml::Value::Table(given)) => {
             unknown_key(given, known, &format!("{prefix}{key}."))
         }
@@ -146,6 +148,14 @@ mod tests {
             (config.sidecores.mode, config.sidecores.spin_us, config.roles.read.gids[0]),
             (SidecoreMode::Poll, 50, 100)
         );
+    }
+
+    #[test]
+    fn tenants_are_named_by_the_operator_and_their_keys_are_checked() {
+        let config =
+            parse("[roles.tenants.acme]\noperate = { uids = [7] }\nendpoints = \"/run/acme\"").unwrap();
+        assert_eq!(config.roles.tenants["acme"].operate.uids, [7]);
+        assert!(parse("[roles.tenants.acme]\noperates = { uids = [7] }").unwrap_err().contains("operates"));
     }
 
     #[test]

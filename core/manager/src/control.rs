@@ -19,6 +19,7 @@ mod create;
 mod destroy;
 mod device;
 mod drain;
+mod gate;
 mod grants;
 mod job;
 mod lines;
@@ -443,7 +444,8 @@ impl Control {
     }
 
     /// Records an event, and tells whoever follows.
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, mut event: Event) {
+        event.tenant = event.tenant.take().or_else(|| self.owner_of(&event.object));
         // Numbers are reserved ahead, many at a time, so that a restart never gives one out again.
         if self.events.next_seq() > self.journal.settings().last_event_seq {
             let last_seq = self.events.next_seq() + EVENTS_RESERVED;

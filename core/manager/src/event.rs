@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use vfiomux_rpc::{Event, EventCounts, EventKind, EventList, Gap, Object, ObjectKind, Subscription};
+use vfiomux_rpc::{Event, EventCounts, EventKind, EventList, Gap, Object, ObjectKind, Subscription, View};
 
 /// How many events are kept. Whoever asks for older ones is told that they are gone.
 pub const EVENTS_KEPT: usize = 8192;
@@ -25,6 +25,7 @@ pub fn event(kind: EventKind, object: ObjectKind, name: impl Into<String>) -> Ev
         time_unix_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
         kind,
         object: Object { kind: object, name: name.into() },
+        tenant: None,
         from: None,
         to: None,
         reason: None,
@@ -64,10 +65,14 @@ impl EventLog {
         EventCounts { oldest_seq: self.oldest_seq(), next_seq: self.next_seq, dropped: self.dropped }
     }
 
-    /// At most `limit` events after `since`, oldest first, and what of them is no longer kept.
+    /// At most `limit` events after `since` that may be told in this view, oldest first, and what of them is no longer kept.
+    ///
+    /// Numbers are the log's, so that a reader goes on with them in any view. The gap is of numbers too: what is no longer kept
+    /// may have been the reader's or not.
     #[must_use]
-    pub fn list(&self, since: Option<u64>, limit: usize) -> EventList {
-        let events: Vec<Event> = self.since(since.unwrap_or(0)).take(limit).cloned().collect();
+    pub fn list(&self, since: Option<u64>, limit: usize, view: &View) -> EventList {
+        let shown = self.since(since.unwrap_or(0)).filter(|event| view.shows_event(event));
+        let events: Vec<Event> = shown.take(limit).cloned().collect();
         let last_seq =
             events.last().map_or_else(|| since.unwrap_or(0).max(self.next_seq - 1), |event| event.seq);
         EventList { events, gap: since.and_then(|since| self.gap(since)), last_seq }
@@ -98,6 +103,10 @@ impl EventLog {
 mod tests {
     use super::*;
 
+    fn all() -> View {
+        View::of_host(vfiomux_rpc::Role::Read)
+    }
+
     fn log(events: usize) -> EventLog {
         let mut log = EventLog::new(1);
         for _ in 0..events {
@@ -109,17 +118,17 @@ mod tests {
     #[test]
     fn numbers_have_no_gap_and_reading_goes_on_where_it_stopped() {
         let log = log(10);
-        let first = log.list(Some(0), 4);
+        let first = log.list(Some(0), 4, &all());
         assert_eq!((first.events.len(), first.last_seq, first.gap), (4, 4, None));
-        let second = log.list(Some(first.last_seq), 100);
+        let second = log.list(Some(first.last_seq), 100, &all());
         assert_eq!(second.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [5, 6, 7, 8, 9, 10]);
-        assert_eq!(log.list(Some(10), 5).last_seq, 10);
+        assert_eq!(log.list(Some(10), 5, &all()).last_seq, 10);
     }
 
     #[test]
     fn events_no_longer_kept_are_announced() {
         let log = log(EVENTS_KEPT + 5);
-        assert_eq!(log.list(Some(2), 1).gap, Some(Gap { first_seq: 3, last_seq: 5 }));
+        assert_eq!(log.list(Some(2), 1, &all()).gap, Some(Gap { first_seq: 3, last_seq: 5 }));
         assert_eq!(log.subscribe(Some(5)).0.gap, None);
         assert_eq!(log.counts().dropped, 5);
     }

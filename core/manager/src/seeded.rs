@@ -7,6 +7,8 @@
 pub(crate) enum Bug {
     /// C3: a channel that is destroyed by force is not scrubbed.
     SkipScrub,
+    /// C5: a tenant is shown every tenant's objects.
+    ListAll,
     /// D1: what was mapped before a handshake failed stays mapped.
     LeakOnFailedHandshake,
     /// ISO1: room is looked for when a creation begins, and not taken.

@@ -17,7 +17,7 @@ impl Policy for DefaultPolicy {
 
     fn create(&mut self, question: &Create) -> Verdict {
         let Channel { name, tenant, .. } = &question.channel;
-        let complaint = name_complaint("the channel's name", name, NAME_BYTES_MAX)
+        let complaint = channel_complaint(name, tenant)
             .or_else(|| name_complaint("the tenant's name", tenant, TENANT_BYTES_MAX))
             .or_else(|| setting_complaint(&question.channel, &question.device));
         complaint.map_or(Verdict::Allow, Verdict::deny)
@@ -25,6 +25,19 @@ impl Policy for DefaultPolicy {
 
     fn tune(&mut self, question: &Tune) -> Verdict {
         setting_complaint(&question.wanted, &question.device).map_or(Verdict::Allow, Verdict::deny)
+    }
+}
+
+/// A channel's name is plain, or its tenant's, a full stop, and a plain one: those are the names that a tenant chooses for itself,
+/// and nobody else's channel can have one.
+fn channel_complaint(name: &str, tenant: &str) -> Option<String> {
+    const WHAT: &str = "the channel's name";
+    match name.split_once('.') {
+        Some((prefix, _)) if prefix != tenant => {
+            Some(format!("{WHAT} may begin with {tenant}. and with no other tenant's name"))
+        }
+        Some((prefix, rest)) => name_complaint(WHAT, rest, NAME_BYTES_MAX.saturating_sub(prefix.len() + 1)),
+        None => name_complaint(WHAT, name, NAME_BYTES_MAX),
     }
 }
 
@@ -86,6 +99,17 @@ mod tests {
             let name = name.to_owned();
             assert!(denial(Channel { name: name.clone(), ..channel() }).starts_with("the channel's name"));
             assert!(denial(Channel { tenant: name, ..channel() }).starts_with("the tenant's name"));
+        }
+    }
+
+    #[test]
+    fn a_name_that_begins_with_a_tenants_is_that_tenants() {
+        assert_eq!(create(Channel { name: "acme.disk-a".into(), ..channel() }), Verdict::Allow);
+        for name in ["beta.disk-a", ".disk-a", "acme.", "acme.a.b", &format!("acme.{}", "a".repeat(59))] {
+            assert!(
+                denial(Channel { name: name.into(), ..channel() }).starts_with("the channel's name"),
+                "{name}"
+            );
         }
     }
 

@@ -234,6 +234,19 @@ pub struct JobCancel {
     pub job: u64,
 }
 
+/// Parameters of `caller.show`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CallerShow {}
+
+/// Parameters of `caller.confine`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CallerConfine {
+    /// The only tenant whose objects this connection is to be shown from now on, and may touch.
+    pub tenant: String,
+}
+
 /// Parameters of `events.list`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

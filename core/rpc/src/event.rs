@@ -12,6 +12,9 @@ pub struct Event {
     pub kind: EventKind,
     /// On what.
     pub object: Object,
+    /// Whose the object is; none of what is the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// From what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,

@@ -13,6 +13,9 @@ pub struct JobInfo {
     pub method: String,
     /// What it is carried out on.
     pub object: Object,
+    /// Whose that is; none of what is the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// User who asked for it.
     pub uid: u32,
     /// Where it stands.

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+mod caller;
 mod change;
 mod channel;
 mod client;
@@ -36,8 +37,11 @@ pub mod schema;
 mod server;
 mod sidecore;
 mod status;
+mod target;
+mod view;
 pub mod vmm_arguments;
 
+pub use caller::CallerInfo;
 pub use change::Change;
 pub use channel::{
     Admin, ChannelInfo, ChannelKind, Counters, DataMode, Distribution, Endpoint, EndpointMode, Extent,
@@ -55,10 +59,12 @@ pub use labels::{Labels, LabelsError};
 pub use method::{Call, Method};
 pub use outcome::Outcome;
 pub use path::{ChannelPath, HopKind, PathHop};
-pub use role::{Caller, Members, Role, Roles};
+pub use role::{Caller, Members, Role, Roles, TenantRoles};
 pub use server::{BindError, Bounds, ConnectionId, Request, Server, Ticket};
 pub use sidecore::{SidecoreChannel, SidecoreInfo, SidecoreMode, SidecoreRest};
 pub use status::{EventCounts, Status};
+pub use target::Target;
+pub use view::View;
 
 /// Where the daemon listens when nothing else is said.
 pub const DEFAULT_CONTROL_PATH: &str = "/run/vfiomux/control.sock";

@@ -4,7 +4,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, Role, SidecoreInfo, Status, Subscription, call,
+    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, Role, SidecoreInfo, Status,
+    Subscription, call,
 };
 
 /// A method's parameters, tied to its name and its result: what lets a client be typed.
@@ -133,6 +134,8 @@ methods! {
     "Lists the jobs that are under way, and the last that have ended." "job.list": JobList => Vec<JobInfo>, Read asks;
     "Shows a job." "job.show": JobShow => JobInfo, Read asks;
     "Has a job end early, where it can." "job.cancel": JobCancel => JobInfo, Operate changes;
+    "Shows whom the daemon takes the caller for, and what it may do." "caller.show": CallerShow => CallerInfo, Read asks;
+    "Confines this connection to one tenant: to see what it sees, or to act for it with no more than that takes." "caller.confine": CallerConfine => CallerInfo, Read asks;
     "Lists recorded events." "events.list": EventsList => EventList, Read asks;
     "Has events sent on this connection as notifications `event` and `gap`." "events.subscribe": EventsSubscribe => Subscription, Read asks;
 }

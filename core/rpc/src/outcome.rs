@@ -1,6 +1,8 @@
 use serde::Serialize;
 
-use crate::{ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, SidecoreInfo, Status, Subscription};
+use crate::{
+    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, SidecoreInfo, Status, Subscription,
+};
 
 /// The result of any method, as the server writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +32,8 @@ pub enum Outcome {
     Events(EventList),
     /// Of `events.subscribe`.
     Subscription(Subscription),
+    /// Of the methods on the caller itself.
+    Caller(CallerInfo),
 }
 
 macro_rules! outcome_from {
@@ -55,4 +59,5 @@ outcome_from! {
     JobInfo => Job,
     EventList => Events,
     Subscription => Subscription,
+    CallerInfo => Caller,
 }

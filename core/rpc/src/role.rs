@@ -1,5 +1,10 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::View;
 
 /// What a caller may do; each includes the ones before it.
 #[derive(
@@ -40,7 +45,7 @@ pub struct Caller {
     pub gid: u32,
     /// Its process number when it connected; 0 when it is in a namespace that ours does not see.
     pub pid: i32,
-    /// What it may do.
+    /// The most that it may do with anything; [`View`] says with what.
     pub role: Role,
 }
 
@@ -54,6 +59,21 @@ pub struct Roles {
     pub operate: Members,
     /// Who may claim, release and format devices, and set sidecores.
     pub admin: Members,
+    /// Who may look at, and operate, the channels of one tenant, by the tenant's name. Who has no other role is shown nothing else.
+    pub tenants: BTreeMap<String, TenantRoles>,
+}
+
+/// Who has which role for one tenant's objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TenantRoles {
+    /// Who may look.
+    pub read: Members,
+    /// Who may create, attach, resize, tune and destroy the tenant's channels.
+    pub operate: Members,
+    /// The directory in which all its endpoints must lie; without one, only an operator of the host gives it endpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<PathBuf>,
 }
 
 /// Those who have a role.
@@ -87,9 +107,26 @@ impl Roles {
         }
     }
 
+    /// What a user who is in the groups `gids` is shown, and may do with what, for a daemon that runs as `own_uid`.
+    #[must_use]
+    pub fn view_of(&self, own_uid: u32, uid: u32, gids: &[u32]) -> View {
+        let for_tenant = |roles: &TenantRoles| {
+            if roles.operate.include(uid, gids) {
+                Some(Role::Operate)
+            } else {
+                roles.read.include(uid, gids).then_some(Role::Read)
+            }
+        };
+        let tenants =
+            self.tenants.iter().filter_map(|(name, roles)| Some((name.clone(), for_tenant(roles)?)));
+        View::new(self.role_of(own_uid, uid, gids), tenants.collect())
+    }
+
     /// Whether any role goes by group, so that a caller's groups must be known.
     pub(crate) fn go_by_group(&self) -> bool {
-        [&self.read, &self.operate, &self.admin].iter().any(|members| !members.gids.is_empty())
+        let of_tenants = self.tenants.values().flat_map(|roles| [&roles.read, &roles.operate]);
+        let mut all = [&self.read, &self.operate, &self.admin].into_iter().chain(of_tenants);
+        all.any(|members| !members.gids.is_empty())
     }
 }
 
@@ -122,6 +159,7 @@ mod tests {
             read: Members { uids: vec![7], gids: vec![70] },
             operate: Members { uids: vec![], gids: vec![80] },
             admin: Members { uids: vec![9], gids: vec![] },
+            ..Roles::default()
         };
         let role = |uid, gids: &[u32]| roles.role_of(500, uid, gids);
         assert_eq!(role(0, &[]), Role::Admin);
@@ -130,6 +168,25 @@ mod tests {
         assert_eq!(role(7, &[80]), Role::Operate);
         assert_eq!(role(8, &[70]), Role::Read);
         assert_eq!(role(8, &[71]), Role::None);
+    }
+
+    #[test]
+    fn a_role_for_a_tenant_is_none_for_the_host() {
+        let acme = TenantRoles {
+            read: Members { uids: vec![7], gids: vec![] },
+            operate: Members { uids: vec![], gids: vec![80] },
+            endpoints: None,
+        };
+        let roles = Roles { tenants: BTreeMap::from([("acme".into(), acme)]), ..Roles::default() };
+        let role = |uid, gids: &[u32]| {
+            let view = roles.view_of(500, uid, gids);
+            (view.role_for("acme"), view.role_for("beta"))
+        };
+        assert_eq!(role(7, &[]), (Role::Read, Role::None));
+        assert_eq!(role(7, &[80]), (Role::Operate, Role::None));
+        assert_eq!(role(8, &[]), (Role::None, Role::None));
+        assert_eq!(role(0, &[]), (Role::Admin, Role::Admin));
+        assert!(roles.go_by_group());
     }
 
     #[test]

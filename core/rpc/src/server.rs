@@ -15,7 +15,10 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::Value;
 
 use crate::codec::{self, Body, Id, Incoming, Malformed};
-use crate::{Caller, Change, ErrorCode, Event, Gap, Method, Outcome, Role, Roles, RpcError, role, schema};
+use crate::{
+    Caller, CallerInfo, Change, ErrorCode, Event, Gap, Method, Outcome, Role, Roles, RpcError, View, role,
+    schema,
+};
 
 use connection::{Connection, Input};
 pub use listener::BindError;
@@ -73,6 +76,8 @@ pub struct Ticket {
     job: Option<u64>,
     /// The caller has had an answer already: the job's number.
     detached: bool,
+    /// What of the answer the caller may have.
+    view: View,
 }
 
 impl Ticket {
@@ -101,6 +106,7 @@ impl Ticket {
             connection: self.connection,
             id: self.id.take(),
             repeat: self.repeat.take(),
+            view: self.view.clone(),
             job: None,
             detached: false,
         }
@@ -114,6 +120,8 @@ pub struct Request {
     pub ticket: Ticket,
     /// Who makes it.
     pub caller: Caller,
+    /// What the caller is shown, and may do with what.
+    pub view: View,
     /// How a change is to be made; empty for a method that changes nothing. Repeats of a request id never come here.
     pub change: Change,
     /// What is asked.
@@ -152,6 +160,7 @@ pub struct Server {
 struct Slot {
     id: ConnectionId,
     caller: Caller,
+    view: View,
     connection: Connection,
 }
 
@@ -284,7 +293,7 @@ impl Server {
 
     /// Answers a request: now or later, in any order.
     pub fn reply(&mut self, ticket: Ticket, outcome: Result<Outcome, RpcError>) {
-        let result = outcome.and_then(|outcome| {
+        let result = outcome.and_then(|outcome| ticket.view.confine(outcome)).and_then(|outcome| {
             serde_json::to_value(outcome)
                 .map_err(|error| RpcError::new(ErrorCode::Internal, error.to_string()))
         });
@@ -307,7 +316,7 @@ impl Server {
         let limit = self.bounds.event_backlog_bytes_max;
         let Some(entry) = self.entry(connection) else { return };
         entry.connection.subscribe();
-        for event in backlog {
+        for event in backlog.into_iter().filter(|event| entry.view.shows_event(event)) {
             entry.connection.send_event(event.seq, &event_line(event), limit);
         }
         self.settle(connection.slot);
@@ -318,11 +327,26 @@ impl Server {
         let line = event_line(event);
         for slot in 0..self.slots.len() {
             let Some(Some(entry)) = self.slots.get_mut(slot) else { continue };
-            if entry.connection.is_subscribed() {
+            if entry.connection.is_subscribed() && entry.view.shows_event(event) {
                 entry.connection.send_event(event.seq, &line, self.bounds.event_backlog_bytes_max);
                 self.settle(slot);
             }
         }
+    }
+
+    /// Confines a connection to one tenant, for good.
+    pub fn confine(&mut self, connection: ConnectionId, tenant: &str) -> Option<CallerInfo> {
+        let entry = self.entry(connection)?;
+        entry.view = entry.view.confined_to(tenant);
+        entry.caller.role = entry.view.highest_role();
+        self.caller_info(connection)
+    }
+
+    /// Whom a connection is taken for; none when it is gone.
+    pub fn caller_info(&mut self, connection: ConnectionId) -> Option<CallerInfo> {
+        let Slot { caller, view, .. } = self.entry(connection)?;
+        let tenants = view.tenants().map(|(tenant, role)| (tenant.to_owned(), role)).collect();
+        Some(CallerInfo { uid: caller.uid, gid: caller.gid, role: view.host_role(), tenants })
     }
 
     /// Connections there are.
@@ -360,19 +384,19 @@ impl Server {
             let error = error.next("end one of them: vfiomuxctl events --follow, status --watch");
             return stream.write_all(&codec::write_response(&Id::NULL, Err(&error)));
         };
-        let caller = self.identify(&stream)?;
+        let (caller, view) = self.identify(&stream)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut stream, Token(self.first_token + 1 + slot), interest)?;
         self.last_serial += 1;
         let id = ConnectionId { slot, serial: self.last_serial };
         let connection = Connection::new(stream, self.bounds.output_bytes_max);
         if let Some(free) = self.slots.get_mut(slot) {
-            *free = Some(Slot { id, caller, connection });
+            *free = Some(Slot { id, caller, view, connection });
         }
         Ok(())
     }
 
-    fn identify(&self, stream: &UnixStream) -> io::Result<Caller> {
+    fn identify(&self, stream: &UnixStream) -> io::Result<(Caller, View)> {
         // Not by rustix: its process numbers are never 0, which is what the kernel gives for a peer in another namespace.
         let credentials = getsockopt(stream, PeerCredentials)?;
         let (uid, gid) = (credentials.uid(), credentials.gid());
@@ -381,16 +405,17 @@ impl Server {
             let read = |path| std::fs::read_to_string(path).unwrap_or_default();
             gids.extend(role::groups_of(uid, &read("/etc/passwd"), &read("/etc/group")));
         }
-        let role = self.roles.role_of(self.own_uid, uid, &gids);
-        Ok(Caller { uid, gid, pid: credentials.pid(), role })
+        let view = self.roles.view_of(self.own_uid, uid, &gids);
+        Ok((Caller { uid, gid, pid: credentials.pid(), role: view.highest_role() }, view))
     }
 
     fn take_line(&mut self, connection: ConnectionId, line: &[u8]) -> Option<Request> {
         if line.iter().all(u8::is_ascii_whitespace) {
             return None;
         }
-        let caller = self.entry(connection)?.caller;
-        self.entry(connection)?.connection.request_taken();
+        let entry = self.entry(connection)?;
+        let (caller, view) = (entry.caller, entry.view.clone());
+        entry.connection.request_taken();
         let Incoming { id, body } = match codec::read_request(line) {
             Ok(incoming) => incoming,
             Err(Malformed { id, error }) => {
@@ -398,12 +423,15 @@ impl Server {
                 return None;
             }
         };
-        let (name, needed) = match &body {
-            Body::Discover => (codec::DISCOVER, Role::Read),
-            Body::Call { method, .. } => (method.name(), method.role_required()),
+        let (name, needed, has) = match &body {
+            Body::Discover => (codec::DISCOVER, Role::Read, caller.role),
+            Body::Call { method, .. } if method.is_open_to_tenants() => {
+                (method.name(), method.role_required(), caller.role)
+            }
+            Body::Call { method, .. } => (method.name(), method.role_required(), view.host_role()),
         };
-        if caller.role < needed {
-            self.answer(connection, id, &Err(permission(caller, name, needed)));
+        if has < needed {
+            self.answer(connection, id, &Err(permission(caller.uid, has, name, needed)));
             return None;
         }
         let Body::Call { change, method } = body else {
@@ -418,12 +446,8 @@ impl Server {
                 return None;
             }
         };
-        Some(Request {
-            ticket: Ticket { connection, id, repeat, job: None, detached: false },
-            caller,
-            change,
-            method: *method,
-        })
+        let ticket = Ticket { connection, id, repeat, view: view.clone(), job: None, detached: false };
+        Some(Request { ticket, caller, view, change, method: *method })
     }
 
     fn answer(&mut self, connection: ConnectionId, id: Option<Id>, result: &Result<Value, RpcError>) {
@@ -465,20 +489,17 @@ fn gap_line(gap: Gap) -> Vec<u8> {
     codec::write_notification(codec::GAP, &serde_json::to_value(gap).unwrap_or_default())
 }
 
-fn permission(caller: Caller, method: &str, needed: Role) -> RpcError {
-    let has = match caller.role {
-        Role::None => "no role".to_owned(),
+fn permission(uid: u32, has: Role, method: &str, needed: Role) -> RpcError {
+    let has = match has {
+        Role::None => "no role on the host".to_owned(),
         role => format!("the role {}", role.name()),
     };
-    RpcError::new(
-        ErrorCode::Permission,
-        format!("user {} has {has}; {method} needs {}", caller.uid, needed.name()),
-    )
-    .about(method)
-    .next(format!(
-        "run as root, or list the user under roles.{} in the daemon's configuration",
-        needed.name()
-    ))
+    RpcError::new(ErrorCode::Permission, format!("user {uid} has {has}; {method} needs {}", needed.name()))
+        .about(method)
+        .next(format!(
+            "run as root, or list the user under roles.{} in the daemon's configuration",
+            needed.name()
+        ))
 }
 
 #[cfg(test)]

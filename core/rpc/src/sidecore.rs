@@ -29,6 +29,9 @@ pub struct SidecoreInfo {
 pub struct SidecoreChannel {
     /// Name of the channel.
     pub name: String,
+    /// Whose it is.
+    #[serde(default)]
+    pub tenant: String,
     /// Thousandths of the sidecore's time that it took in the last interval, by what it was served.
     pub load_permille: u32,
     /// Whether the submission queue that it uses there is its own.

@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     /// Print results as the daemon gives them, in JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// See and touch only what this tenant may
+    #[arg(long, global = true, value_name = "TENANT")]
+    pub(crate) as_tenant: Option<String>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -46,6 +49,8 @@ pub(crate) enum Verb {
     },
     /// What has changed, and what is changing
     Events(EventsWanted),
+    /// Whom the daemon takes you for, and what you may do
+    Whoami,
     /// Print completions for a shell
     Completions {
         /// The shell

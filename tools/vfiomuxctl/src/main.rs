@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod caller;
 mod channel;
 mod device;
 mod events;
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let connect = || Session::connect(&arguments.control, arguments.json);
+    let connect = || Session::connect(&arguments.control, arguments.json, arguments.as_tenant.as_deref());
     match &arguments.verb {
         Verb::Device(verb) => run_device(connect()?, verb),
         Verb::Channel(verb) => run_channel(connect()?, verb),
@@ -53,6 +54,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Status { watch: false } => connect()?.show(&call::StatusShow {}, status::overview),
         Verb::Status { watch: true } => watch::run(connect()?),
         Verb::Events(wanted) => events::run(connect()?, wanted),
+        Verb::Whoami => connect()?.show(&call::CallerShow {}, caller::overview),
         Verb::Completions { shell } => generate::completions(*shell),
         Verb::Man { directory } => generate::manual(directory.as_deref()),
     }

@@ -19,8 +19,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn connect(control: &Path, json: bool) -> Result<Self, Failure> {
-        Ok(Self { client: Client::connect(control)?, json })
+    /// Connects, as nobody more than a tenant when one is given.
+    pub(crate) fn connect(control: &Path, json: bool, tenant: Option<&str>) -> Result<Self, Failure> {
+        let mut client = Client::connect(control)?;
+        if let Some(tenant) = tenant {
+            client.call(&call::CallerConfine { tenant: tenant.to_owned() })?;
+        }
+        Ok(Self { client, json })
     }
 
     pub(crate) const fn json(&self) -> bool {

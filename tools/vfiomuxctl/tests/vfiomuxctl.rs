@@ -88,8 +88,18 @@ fn sidecore() -> SidecoreInfo {
             },
         },
         serves: vec![
-            SidecoreChannel { name: "disk-a".into(), load_permille: 20, lane: Lane::Shared },
-            SidecoreChannel { name: "disk-b".into(), load_permille: 105, lane: Lane::Own },
+            SidecoreChannel {
+                name: "disk-a".into(),
+                tenant: "acme".into(),
+                load_permille: 20,
+                lane: Lane::Shared,
+            },
+            SidecoreChannel {
+                name: "disk-b".into(),
+                tenant: "acme".into(),
+                load_permille: 105,
+                lane: Lane::Own,
+            },
         ],
     }
 }
@@ -122,6 +132,7 @@ fn event(seq: u64) -> Event {
         time_unix_ns: 1_709_251_200_000_000_000,
         kind: EventKind::Oper,
         object: Object { kind: ObjectKind::Channel, name: "disk-a".into() },
+        tenant: Some("acme".into()),
         from: Some("listening".into()),
         to: Some("active".into()),
         reason: Some("ring 0 enabled".into()),

@@ -94,9 +94,10 @@ impl Channel {
 impl Control {
     /// The channel with this name.
     pub(crate) fn channel_named(&self, name: &str) -> Result<&Channel, RpcError> {
-        self.channels.values().find(|channel| channel.setting.name == name).ok_or_else(|| {
-            RpcError::not_found(format!("channel {name}"), "see the names with vfiomuxctl channel list")
-        })
+        self.channels
+            .values()
+            .find(|channel| channel.setting.name == name)
+            .ok_or_else(|| unknown_channel(name))
     }
 
     /// The id of the channel with this name, when no other operation is under way on it and its generation fits.
@@ -207,6 +208,11 @@ impl Control {
         let sits = |channel: &&Channel| channel.seat.as_ref().is_some_and(|s| s.line == line && s.id == seat);
         self.channels.values().find(sits).map(|channel| channel.setting.id.clone())
     }
+}
+
+/// There is none of this name, or none that the caller may know of: the words are the same (C5).
+pub(crate) fn unknown_channel(name: &str) -> RpcError {
+    RpcError::not_found(format!("channel {name}"), "see the names with vfiomuxctl channel list")
 }
 
 /// A fault of the daemon's own, or of what it stands on.

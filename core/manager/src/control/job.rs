@@ -89,6 +89,10 @@ impl Jobs {
     /// Those of an earlier daemon, which ended while they were under way.
     pub(crate) fn interrupted(settings: &Settings) -> Self {
         let mut jobs = Self { last: settings.last_job, ..Self::default() };
+        let owner = |object: &Object| {
+            let mut channels = settings.channels.values();
+            channels.find(|known| known.name == object.name).map(|known| known.tenant.clone())
+        };
         for (&id, begun) in &settings.jobs {
             let info = JobInfo {
                 state: JobState::Interrupted,
@@ -99,7 +103,7 @@ impl Jobs {
                         .next("look at what it was about, and ask for it again when it is not done"),
                 ),
                 began_unix_ns: begun.began_unix_ns,
-                ..fresh(id, &begun.method, begun.object.clone(), begun.uid)
+                ..fresh(id, &begun.method, begun.object.clone(), owner(&begun.object), begun.uid)
             };
             jobs.all.insert(id, Job { info, cancel: Arc::default() });
             jobs.ended.push_back(id);
@@ -107,9 +111,9 @@ impl Jobs {
         jobs
     }
 
-    fn begin(&mut self, method: &str, object: Object, uid: u32) -> u64 {
+    fn begin(&mut self, method: &str, object: Object, tenant: Option<String>, uid: u32) -> u64 {
         self.last += 1;
-        let info = fresh(self.last, method, object, uid);
+        let info = fresh(self.last, method, object, tenant, uid);
         self.all.insert(self.last, Job { info, cancel: Arc::default() });
         self.last
     }
@@ -144,13 +148,13 @@ impl Jobs {
         Some(before)
     }
 
-    fn info(&self, id: u64) -> Result<JobInfo, RpcError> {
-        self.all.get(&id).map(|job| job.info.clone()).ok_or_else(|| {
-            RpcError::not_found(
-                format!("job {id}"),
-                "see the numbers with vfiomuxctl job list; only the last that have ended are kept",
-            )
-        })
+    /// Whose it is; none of the host's, and of one that is not known.
+    pub(crate) fn owner(&self, id: u64) -> Option<&str> {
+        self.all.get(&id)?.info.tenant.as_deref()
+    }
+
+    pub(crate) fn info(&self, id: u64) -> Result<JobInfo, RpcError> {
+        self.all.get(&id).map(|job| job.info.clone()).ok_or_else(|| unknown_job(id))
     }
 }
 
@@ -169,11 +173,12 @@ impl Control {
     }
 
     fn serve_as_job(&mut self, request: Request, object: Object) {
-        let Request { ticket, caller, change, method } = request;
-        let id = self.jobs.begin(method.name(), object, caller.uid);
+        let Request { ticket, caller, view, change, method } = request;
+        let owner = self.owner_of(&object);
+        let id = self.jobs.begin(method.name(), object, owner, caller.uid);
         let mut ticket = ticket.for_job(id);
         let waiting = change.background.then(|| ticket.detach());
-        self.serve_request(Request { ticket, caller, change, method });
+        self.serve_request(Request { ticket, caller, view, change, method });
         let mut at_once = None;
         while let Some((job, result)) = self.rpc.next_ended() {
             if job == id {
@@ -311,6 +316,14 @@ impl Control {
     }
 }
 
+/// There is none of this number, or none that the caller may know of: the words are the same (C5).
+pub(crate) fn unknown_job(id: u64) -> RpcError {
+    RpcError::not_found(
+        format!("job {id}"),
+        "see the numbers with vfiomuxctl job list; only the last that have ended are kept",
+    )
+}
+
 /// The answer of an operation that ended early because somebody wanted that.
 pub(crate) fn cancelled(what: &str) -> RpcError {
     RpcError::new(ErrorCode::Cancelled, format!("{what} was cancelled; nothing has changed"))
@@ -320,11 +333,12 @@ fn what(info: &JobInfo) -> String {
     format!("{} of {}", info.method, info.object.name)
 }
 
-fn fresh(id: u64, method: &str, object: Object, uid: u32) -> JobInfo {
+fn fresh(id: u64, method: &str, object: Object, tenant: Option<String>, uid: u32) -> JobInfo {
     JobInfo {
         id,
         method: method.to_owned(),
         object,
+        tenant,
         uid,
         state: JobState::Running,
         progress_permille: 0,
@@ -358,17 +372,17 @@ mod tests {
     fn the_last_jobs_that_have_ended_are_kept_and_no_number_is_given_twice() {
         let mut jobs = Jobs::default();
         let object = || Object { kind: ObjectKind::Channel, name: "disk".to_owned() };
-        let first = jobs.begin("channel.resize", object(), 0);
+        let first = jobs.begin("channel.resize", object(), None, 0);
         for _ in 0..ENDED_KEPT {
-            let id = jobs.begin("channel.resize", object(), 0);
+            let id = jobs.begin("channel.resize", object(), None, 0);
             jobs.end(id, Ok(Value::Null));
         }
         assert_eq!(jobs.info(first).unwrap().state, JobState::Running);
         jobs.end(first, Err(cancelled("it")));
         assert_eq!(jobs.info(first).unwrap().state, JobState::Cancelled);
         assert_eq!(jobs.info(first + 1).unwrap_err().code, ErrorCode::NotFound);
-        let unheard = jobs.begin("channel.resize", object(), 0);
+        let unheard = jobs.begin("channel.resize", object(), None, 0);
         jobs.forget(unheard);
-        assert_eq!(jobs.begin("channel.resize", object(), 0), unheard, "nobody has heard of it");
+        assert_eq!(jobs.begin("channel.resize", object(), None, 0), unheard, "nobody has heard of it");
     }
 }

@@ -1,7 +1,9 @@
 //! What each method of the control protocol does.
 
 use vfiomux_hw::PciAddress;
-use vfiomux_rpc::{ErrorCode, FunctionState, Method, Outcome, Request, Role, RpcError, Ticket, call};
+use vfiomux_rpc::{
+    ConnectionId, ErrorCode, FunctionState, Method, Outcome, Request, Role, RpcError, Ticket, call,
+};
 
 use super::Control;
 use super::channel::internal;
@@ -15,14 +17,17 @@ const EVENTS_AT_ONCE: u32 = 1000;
 impl Control {
     /// Carries out one request. The answer may come later.
     pub(crate) fn serve_request(&mut self, request: Request) {
-        let Request { ticket, caller, change, method, .. } = request;
+        let Request { ticket, caller, view, change, method } = request;
         if self.ending.is_some() && method.role_required() > Role::Read {
             let error = RpcError::new(ErrorCode::Busy, "the daemon is ending").next("ask the next one");
             return self.rpc.reply(ticket, Err(error));
         }
+        if let Err(error) = self.check_view(&view, &method) {
+            return self.rpc.reply(ticket, Err(error));
+        }
         let answer = match method {
-            Method::StatusShow(_) => Ok(self.status().into()),
-            Method::DeviceList(_) => self.device_list().map(Outcome::from),
+            Method::StatusShow(_) => Ok(self.status(&view).into()),
+            Method::DeviceList(_) => self.device_list(&view).map(Outcome::from),
             Method::DeviceShow(wanted) => self.device_show(&wanted.device).map(Outcome::from),
             Method::DeviceClaim(wanted) => return self.device_claim(ticket, &change, &wanted),
             Method::DeviceRelease(wanted) => return self.device_release(ticket, &change, &wanted),
@@ -32,6 +37,7 @@ impl Control {
                 let ours = self
                     .channels
                     .values()
+                    .filter(|c| view.shows(&c.setting.tenant))
                     .filter(|c| wanted.tenant.as_ref().is_none_or(|t| *t == c.setting.tenant));
                 let mut list: Vec<_> = ours.map(|channel| self.channel_info(channel)).collect();
                 list.sort_by(|a, b| a.name.cmp(&b.name));
@@ -57,13 +63,24 @@ impl Control {
             Method::JobList(_) => Ok(self.job_list().into()),
             Method::JobShow(wanted) => self.job_show(wanted.job).map(Outcome::from),
             Method::JobCancel(wanted) => self.job_cancel(wanted.job, change.dry_run).map(Outcome::from),
+            Method::CallerShow(_) => self.caller(ticket.connection(), None),
+            Method::CallerConfine(wanted) => self.caller(ticket.connection(), Some(&wanted.tenant)),
             Method::EventsList(wanted) => {
                 let limit = wanted.limit.unwrap_or(EVENTS_AT_ONCE) as usize;
-                Ok(self.events.list(wanted.since, limit).into())
+                Ok(self.events.list(wanted.since, limit, &view).into())
             }
             Method::EventsSubscribe(wanted) => return self.subscribe(ticket, wanted.since),
         };
         self.rpc.reply(ticket, answer);
+    }
+
+    /// Whom a connection is taken for, once it is confined to a tenant when one is given.
+    fn caller(&mut self, connection: ConnectionId, tenant: Option<&str>) -> Result<Outcome, RpcError> {
+        let info = match tenant {
+            Some(tenant) => self.rpc.confine(connection, tenant),
+            None => self.rpc.caller_info(connection),
+        };
+        info.map(Outcome::from).ok_or_else(|| internal(&"the connection is gone"))
     }
 
     fn subscribe(&mut self, ticket: Ticket, since: Option<u64>) {
@@ -321,6 +338,6 @@ impl Control {
 }
 
 /// A PCI address in its long form; any other name as it is.
-fn canonical(name: &str) -> String {
+pub(crate) fn canonical(name: &str) -> String {
     name.parse::<PciAddress>().map_or_else(|_| name.to_owned(), |address| address.to_string())
 }

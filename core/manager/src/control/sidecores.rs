@@ -51,6 +51,7 @@ impl Control {
             let lane = if seat.own_lane { Lane::Own } else { Lane::Shared };
             Some(SidecoreChannel {
                 name: channel.setting.name.clone(),
+                tenant: channel.setting.tenant.clone(),
                 load_permille: channel.load_permille,
                 lane,
             })

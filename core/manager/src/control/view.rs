@@ -6,7 +6,7 @@ use vfiomux_hw::inventory::FunctionInfo;
 use vfiomux_rpc::{
     ChannelInfo, ChannelKind, ChannelPath, Counters, DataMode, DeviceInfo, Distribution, FunctionClass,
     FunctionState, HopKind, Lane, Latency, NamespaceInfo, NvmeInfo, Plan, Pool, Pools, RegionInfo, RpcError,
-    SessionInfo, SidecoreInfo, Status, VirtqueueInfo,
+    SessionInfo, SidecoreInfo, Status, View, VirtqueueInfo,
 };
 use vfiomux_spec::virtio::{blk, features as transport};
 
@@ -15,23 +15,28 @@ use super::channel::{Channel, Seat, internal};
 use super::device::Device;
 
 impl Control {
-    pub(crate) fn status(&self) -> Status {
+    /// The daemon in short; for a caller that is confined to tenants, what of it is theirs.
+    pub(crate) fn status(&self, view: &View) -> Status {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let shown = || self.channels.values().filter(|channel| view.shows(&channel.setting.tenant));
         let live = |channel: &&Channel| channel.attachment.as_ref().is_some_and(|a| a.live.is_some());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_ms: self.now_ns / 1_000_000,
-            sidecores: in_short(self.sidecore_list()),
+            sidecores: if view.shows_host() { in_short(self.sidecore_list()) } else { Vec::new() },
             devices: count(self.devices.len()),
-            channels: count(self.channels.len()),
-            sessions: count(self.channels.values().filter(live).count()),
+            channels: count(shown().count()),
+            sessions: count(shown().filter(live).count()),
             events: self.events.counts(),
         }
     }
 
-    /// Every function of the host that can be carved, and every one that is ours (S1).
-    pub(crate) fn device_list(&self) -> Result<Vec<DeviceInfo>, RpcError> {
+    /// Every function of the host that can be carved, and every one that is ours (S1); to a caller that is confined to tenants, ours.
+    pub(crate) fn device_list(&self, view: &View) -> Result<Vec<DeviceInfo>, RpcError> {
+        if !view.shows_host() {
+            return Ok(self.devices.values().map(|device| self.device_info(device)).collect());
+        }
         let found = self.sysfs.functions().map_err(|error| internal(&error))?;
         let foreign = found
             .iter()

@@ -96,6 +96,7 @@ fn event(seq: u64) -> Event {
         time_unix_ns: 0,
         kind: EventKind::Oper,
         object: Object { kind: ObjectKind::Channel, name: "x".repeat(1000) },
+        tenant: None,
         from: None,
         to: None,
         reason: None,
@@ -205,7 +206,8 @@ fn a_caller_without_the_role_is_refused_and_told_what_is_missing() {
         (Role::Operate, "device.claim", false),
         (Role::Admin, "device.claim", true),
     ] {
-        world.server.slots[0].as_mut().unwrap().caller.role = role;
+        let slot = world.server.slots[0].as_mut().unwrap();
+        (slot.caller.role, slot.view) = (role, View::of_host(role));
         let params = match method {
             "channel.destroy" => json!({ "name": "a" }),
             "device.claim" => json!({ "device": "0000:03:00.0" }),
@@ -219,6 +221,32 @@ fn a_caller_without_the_role_is_refused_and_told_what_is_missing() {
             assert!(error.data.next.contains("roles."), "{error:?}");
         }
     }
+}
+
+#[test]
+fn a_confined_connection_stays_confined_and_is_told_of_its_tenants_events_alone() {
+    let mut world = World::new();
+    let mut peer = world.connect();
+    ask(&mut peer, 1, "events.subscribe", &json!({}));
+    let request = world.only_request();
+    let connection = request.ticket.connection();
+    world.server.reply(request.ticket, subscription());
+    assert!(answer(&mut peer).1.is_ok());
+    let confined = world.server.confine(connection, "acme").unwrap();
+    assert_eq!((confined.role, confined.tenants["acme"]), (Role::None, Role::Operate));
+    let of = |seq, tenant: Option<&str>| Event { tenant: tenant.map(str::to_owned), ..event(seq) };
+    let backlog = [of(1, Some("beta")), of(2, Some("acme"))];
+    world.server.subscribe(connection, &backlog);
+    for event in [of(3, None), of(4, Some("beta")), of(5, Some("acme"))] {
+        world.server.publish(&event);
+    }
+    for seq in [2, 5] {
+        let Message::Notification { params, .. } = hear(&mut peer) else { panic!() };
+        assert_eq!(params["seq"], seq);
+    }
+    ask(&mut peer, 2, "sidecore.set", &json!({ "index": 0, "mode": "poll" }));
+    assert!(world.turn().is_empty());
+    assert_eq!(refused(&mut peer), ErrorCode::Permission);
 }
 
 #[test]
