@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A run of a namespace's blocks, given to one channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Extent {
     /// First block.
     pub start: u64,

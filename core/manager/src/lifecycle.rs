@@ -185,6 +185,27 @@ pub fn advance(from: Oper, step: Step) -> Result<Oper, NotAllowed> {
     from.after(step).ok_or(NotAllowed { from, step })
 }
 
+/// What a channel is after a start, when its device's label names it: `was` is what the journal has of it, if anything.
+///
+/// This is no step of the table, since nobody was there to take it: nothing that was served is served any more, and what had
+/// begun to end goes on ending (T3).
+#[must_use]
+pub fn after_restart(was: Option<Oper>) -> Oper {
+    match was {
+        Some(Oper::Draining | Oper::Scrubbing | Oper::Destroyed) => Oper::Scrubbing,
+        // Neither comes back by itself.
+        Some(was @ (Oper::Quarantined | Oper::Failed)) => was,
+        _ => Oper::Provisioned,
+    }
+}
+
+/// Whether a verdict that was asked for about generation `asked` still applies to a channel that has generation `now`, or is gone
+/// (P1).
+#[must_use]
+pub fn verdict_holds(asked: u64, now: Option<u64>) -> bool {
+    now == Some(asked)
+}
+
 /// Holds a recorded trace of one channel against the table: gives the first transition that is not an arc (L1).
 #[must_use]
 pub fn first_violation(trace: impl IntoIterator<Item = (Oper, Oper)>) -> Option<(Oper, Oper)> {

@@ -186,7 +186,10 @@ impl Control {
                     }
                     Some(_) => Step::ResumeListening,
                 };
-                control.step(&owned, step, None);
+                // What put it into quarantine meanwhile has the last word: it has lost its place.
+                if channel.setting.oper == Oper::Suspended {
+                    control.step(&owned, step, None);
+                }
                 control.set_operation(&owned, None);
                 control.answer_channel(ticket, &owned, Ok(()));
             },

@@ -13,7 +13,7 @@ use crate::event::event;
 use crate::extent::Extent;
 use crate::journal::{Record, Setting};
 use crate::label::LabelledChannel;
-use crate::lifecycle::{Admin, Oper};
+use crate::lifecycle::{Admin, Life as _, Oper, after_restart};
 
 impl Control {
     /// Takes up the channels that the journal knows, until their devices are here.
@@ -138,19 +138,14 @@ impl Control {
         });
         // The label is the truth about what is on the device.
         (setting.size_bytes, setting.pool) = (entry.size_bytes, pool);
-        let ending = matches!(was, Some(Oper::Draining | Oper::Scrubbing | Oper::Destroyed));
-        setting.oper = match was {
-            Some(Oper::Draining | Oper::Scrubbing | Oper::Destroyed) => Oper::Scrubbing,
-            // Neither comes back by itself.
-            Some(was @ (Oper::Quarantined | Oper::Failed)) => was,
-            _ => Oper::Provisioned,
-        };
-        let serves = setting.oper == Oper::Provisioned;
+        setting.oper = after_restart(was);
+        let (ending, serves) = (setting.oper == Oper::Scrubbing, setting.oper == Oper::Provisioned);
+        let deadline_ns = setting.oper.deadline().map(|left| self.after(left));
         self.journal_append(&Record::Setting(Box::new(setting.clone())));
         let mut channel = Channel::new(setting);
         (channel.device, channel.namespace, channel.block_bytes) =
             (device.to_owned(), namespace, block_bytes);
-        channel.extents = entry.extents;
+        (channel.extents, channel.deadline_ns) = (entry.extents, deadline_ns);
         let mut told = event(EventKind::Daemon, ObjectKind::Channel, channel.setting.name.clone());
         told.to = Some("rebuilt".to_owned());
         told.generation = Some(channel.setting.generation);
