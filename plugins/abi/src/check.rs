@@ -106,3 +106,41 @@ pub unsafe fn read_policy(table: *const Policy) -> Result<Policy, Refusal> {
         Ok(copy.assume_init())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: u32 = size_of::<Policy>() as u32;
+
+    #[test]
+    fn minors_are_compatible_and_majors_are_not() {
+        for minor in [0, MINOR, MINOR + 1, u32::MAX] {
+            assert_eq!(check(MAGIC, MAJOR, minor, SIZE), Ok(()));
+        }
+        for major in [0, MAJOR + 1, u32::MAX] {
+            assert_eq!(check(MAGIC, major, MINOR, SIZE), Err(Refusal::Major { found: major }));
+        }
+    }
+
+    #[test]
+    fn a_table_has_all_that_minor_0_has() {
+        let least = SIZE_MIN_BYTES as u32;
+        assert_eq!(check(MAGIC, MAJOR, 0, least), Ok(()));
+        assert_eq!(check(MAGIC, MAJOR, 0, least - 1), Err(Refusal::Size { found_bytes: least - 1 }));
+        assert_eq!(check(MAGIC, MAJOR, 9, u32::MAX), Ok(()), "a newer one may be of any size");
+    }
+
+    #[test]
+    fn the_magic_is_looked_at_first() {
+        assert_eq!(check(0, 9, 9, 0), Err(Refusal::Magic { found: 0 }));
+        assert_eq!(&MAGIC.to_le_bytes(), b"vfiomuxP");
+    }
+
+    #[test]
+    fn no_address_is_no_table() {
+        // SAFETY: null and a misaligned address are not followed.
+        let refusals = unsafe { [read_policy(ptr::null()), read_policy(ptr::without_provenance(3))] };
+        assert!(refusals.iter().all(|refusal| matches!(refusal, Err(Refusal::Address))));
+    }
+}

@@ -1,11 +1,11 @@
 //! The C ABI of policy plugins, and nothing else.
 //!
 //! A plugin is a shared library that exports one static, [`SYMBOL`]: a [`Policy`], which is a header and a table of hooks.
-//! The plugin host finds the symbol, holds the header against [`check`], copies as much of the table as both sides know
+//! The plugin host holds the file against [`check_library`], finds the symbol, holds the header against [`check`], copies as much of the table as both sides know
 //! ([`read_policy`]) and from then on calls hooks, one at a time and on one thread.
 //!
 //! ```text
-//!   dlsym ─► check(magic, major, minor, size) ─► read_policy ─► init ─► restore? ─► hooks … ─► save? ─► fini
+//!   check_library ─► dlopen, dlsym ─► check(magic, major, minor, size) ─► read_policy ─► init ─► restore? ─► hooks … ─► save? ─► fini
 //!
 //!   hook(instance, *request, *sink) ─► RawVerdict      the request: plain data, valid during the call
 //!                              └─► reason, amendments, retunes: given to the sink, copied there, bounded there
@@ -31,6 +31,7 @@
 #![no_std]
 
 mod check;
+mod library;
 mod policy;
 mod prefix;
 mod request;
@@ -41,6 +42,7 @@ mod text;
 mod verdict;
 
 pub use check::{MAGIC, MAJOR, MINOR, Refusal, SIZE_MIN_BYTES, SYMBOL, check, read_policy};
+pub use library::{NotALibrary, check_library};
 pub use policy::Policy;
 pub use prefix::{Extensible, read_list, read_prefix};
 pub use request::{

@@ -42,7 +42,7 @@ pub struct Policy {
     /// May this function be offered?
     pub discover: Option<
         unsafe extern "C" fn(
-            *mut c_void,
+            instance: *mut c_void,
             request: *const DiscoverRequest,
             sink: *const AnswerSink,
         ) -> RawVerdict,
@@ -50,7 +50,7 @@ pub struct Policy {
     /// May this function be ours?
     pub claim: Option<
         unsafe extern "C" fn(
-            *mut c_void,
+            instance: *mut c_void,
             request: *const ClaimRequest,
             sink: *const AnswerSink,
         ) -> RawVerdict,
@@ -58,7 +58,7 @@ pub struct Policy {
     /// May this channel come to be?
     pub create: Option<
         unsafe extern "C" fn(
-            *mut c_void,
+            instance: *mut c_void,
             request: *const CreateRequest,
             sink: *const AnswerSink,
         ) -> RawVerdict,
@@ -66,7 +66,7 @@ pub struct Policy {
     /// May a front-end reach this channel there?
     pub attach: Option<
         unsafe extern "C" fn(
-            *mut c_void,
+            instance: *mut c_void,
             request: *const AttachRequest,
             sink: *const AnswerSink,
         ) -> RawVerdict,
@@ -74,24 +74,31 @@ pub struct Policy {
     /// May this front-end go on, with these features and this memory?
     pub session: Option<
         unsafe extern "C" fn(
-            *mut c_void,
+            instance: *mut c_void,
             request: *const SessionRequest,
             sink: *const AnswerSink,
         ) -> RawVerdict,
     >,
     /// May this channel's setting become this one?
     pub tune: Option<
-        unsafe extern "C" fn(*mut c_void, request: *const TuneRequest, sink: *const AnswerSink) -> RawVerdict,
+        unsafe extern "C" fn(
+            instance: *mut c_void,
+            request: *const TuneRequest,
+            sink: *const AnswerSink,
+        ) -> RawVerdict,
     >,
     /// A period has passed: this is what the channels did.
-    pub tick: Option<unsafe extern "C" fn(*mut c_void, request: *const TickRequest, sink: *const RetuneSink)>,
+    pub tick: Option<
+        unsafe extern "C" fn(instance: *mut c_void, request: *const TickRequest, sink: *const RetuneSink),
+    >,
     /// Something runs short.
-    pub pressure:
-        Option<unsafe extern "C" fn(*mut c_void, request: *const PressureRequest, sink: *const RetuneSink)>,
+    pub pressure: Option<
+        unsafe extern "C" fn(instance: *mut c_void, request: *const PressureRequest, sink: *const RetuneSink),
+    >,
     /// Something went wrong.
     pub fault: Option<
         unsafe extern "C" fn(
-            *mut c_void,
+            instance: *mut c_void,
             request: *const FaultRequest,
             sink: *const AnswerSink,
             retunes: *const RetuneSink,
@@ -100,7 +107,7 @@ pub struct Policy {
     /// May this channel go there?
     pub migrate: Option<
         unsafe extern "C" fn(
-            *mut c_void,
+            instance: *mut c_void,
             request: *const MigrateRequest,
             sink: *const AnswerSink,
         ) -> RawVerdict,
@@ -108,16 +115,17 @@ pub struct Policy {
     /// May this channel end?
     pub destroy: Option<
         unsafe extern "C" fn(
-            *mut c_void,
+            instance: *mut c_void,
             request: *const DestroyRequest,
             sink: *const AnswerSink,
         ) -> RawVerdict,
     >,
 
     /// Since minor 1. Gives the sink what a successor needs to go on where this instance is; 0, or it has nothing to leave.
-    pub save: Option<unsafe extern "C" fn(*mut c_void, sink: *const StateSink) -> u32>,
+    pub save: Option<unsafe extern "C" fn(instance: *mut c_void, sink: *const StateSink) -> u32>,
     /// Since minor 1. Called after `init`, with what a predecessor saved. A denial says why it is of no use, and the instance goes
     /// on without it.
-    pub restore:
-        Option<unsafe extern "C" fn(*mut c_void, state: Text, sink: *const AnswerSink) -> RawVerdict>,
+    pub restore: Option<
+        unsafe extern "C" fn(instance: *mut c_void, state: Text, sink: *const AnswerSink) -> RawVerdict,
+    >,
 }

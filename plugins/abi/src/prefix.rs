@@ -62,3 +62,55 @@ pub unsafe fn read_list<'a, T: Extensible + 'a>(
     // SAFETY: `index` stays below the count for which the caller vouches.
     (0..count).filter_map(move |index| unsafe { read_prefix(list.add(index).read()) })
 }
+
+#[cfg(test)]
+mod tests {
+    use core::mem::offset_of;
+
+    use super::*;
+    use crate::Tenant;
+
+    #[test]
+    fn an_older_structure_is_filled_up_with_zeroes() {
+        let older = offset_of!(Tenant, reservation_ops) as u32;
+        let tenant = Tenant { struct_size: older, size_bytes: 5, reservation_ops: 6, ..Tenant::empty() };
+        // SAFETY: the structure is whole, and says less.
+        let read = unsafe { read_prefix(&raw const tenant) }.expect("it has a size");
+        assert_eq!((read.size_bytes, read.reservation_ops), (5, 0));
+    }
+
+    #[test]
+    fn a_newer_structure_is_read_as_far_as_it_is_known() {
+        #[repr(C)]
+        struct Newer {
+            known: Tenant,
+            more: u64,
+        }
+        let known = Tenant { struct_size: size_of::<Newer>() as u32, channels: 7, ..Tenant::empty() };
+        let newer = Newer { known, more: u64::MAX };
+        // SAFETY: the structure is as large as it says.
+        let read = unsafe { read_prefix((&raw const newer).cast::<Tenant>()) }.expect("it has a size");
+        assert_eq!((read.channels, newer.more), (7, u64::MAX));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_none() {
+        let sizeless = Tenant { struct_size: 3, ..Tenant::empty() };
+        // SAFETY: null is not followed, and neither is a size that does not cover itself.
+        unsafe {
+            assert!(read_prefix::<Tenant>(ptr::null()).is_none());
+            assert!(read_prefix(&raw const sizeless).is_none());
+            assert_eq!(read_list::<Tenant>(ptr::null(), 5).count(), 0);
+        }
+    }
+
+    #[test]
+    fn of_a_list_the_elements_that_can_be_read_are() {
+        let (one, two) =
+            (Tenant { channels: 1, ..Tenant::empty() }, Tenant { channels: 2, ..Tenant::empty() });
+        let list = [&raw const one, ptr::null(), &raw const two];
+        // SAFETY: the list has three pointers, to structures that outlive the reading.
+        let mut channels = unsafe { read_list(list.as_ptr(), 3) }.map(|tenant: Tenant| tenant.channels);
+        assert!(channels.by_ref().eq([1, 2]));
+    }
+}

@@ -44,8 +44,8 @@ pub struct ClaimRequest {
     pub caller_uid: u32,
     /// Nothing will come of it: 0 or 1.
     pub dry_run: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Also without an IOMMU that protects the host from it: 0 or 1.
+    pub unprotected: u32,
     /// The function, such as `0000:03:00.0`.
     pub device: Text,
 }

@@ -68,3 +68,22 @@ pub struct Label {
     /// Its value.
     pub value: Text,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_ends_where_it_stops_being_text() {
+        let bytes = [b'a', 0xc3, 0xa4, 0xff, b'b'];
+        // SAFETY: the bytes outlive the reading.
+        assert_eq!(unsafe { Text::from_bytes(&bytes).as_str() }, "a\u{e4}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_no_text() {
+        let text = Text { data: ptr::without_provenance(1), len_bytes: usize::MAX };
+        // SAFETY: neither a null pointer nor a length that no object has is followed.
+        unsafe { assert_eq!((text.bytes(), Text::EMPTY.as_str()), (&[][..], "")) };
+    }
+}

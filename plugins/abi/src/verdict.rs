@@ -34,27 +34,27 @@ impl Setting {
     /// Writes are refused: 0 or 1.
     pub const READ_ONLY: Self = Self(3);
     /// Limit of operations of any kind; 0 takes it away, as for each limit that follows.
-    pub const OPS_PER_SECOND: Self = Self(16);
+    pub const OPS: Self = Self(16);
     /// Operations that may go at once after a pause; 0 for what a tenth of a second is worth, as for each burst that follows.
     pub const OPS_BURST: Self = Self(17);
     /// Limit of bytes read and written.
-    pub const BYTES_PER_SECOND: Self = Self(18);
+    pub const BYTES: Self = Self(18);
     /// Bytes that may go at once after a pause.
     pub const BYTES_BURST: Self = Self(19);
     /// Limit of read operations.
-    pub const READ_OPS_PER_SECOND: Self = Self(20);
+    pub const READ_OPS: Self = Self(20);
     /// Read operations that may go at once after a pause.
     pub const READ_OPS_BURST: Self = Self(21);
     /// Limit of bytes read.
-    pub const READ_BYTES_PER_SECOND: Self = Self(22);
+    pub const READ_BYTES: Self = Self(22);
     /// Bytes that may be read at once after a pause.
     pub const READ_BYTES_BURST: Self = Self(23);
     /// Limit of operations that are no reads.
-    pub const WRITE_OPS_PER_SECOND: Self = Self(24);
+    pub const WRITE_OPS: Self = Self(24);
     /// Operations that are no reads and may go at once after a pause.
     pub const WRITE_OPS_BURST: Self = Self(25);
     /// Limit of bytes written.
-    pub const WRITE_BYTES_PER_SECOND: Self = Self(26);
+    pub const WRITE_BYTES: Self = Self(26);
     /// Bytes that may be written at once after a pause.
     pub const WRITE_BYTES_BURST: Self = Self(27);
     /// Promised minimum: reads of 4 KiB a second, or what costs as much; 0 for none.
@@ -84,17 +84,17 @@ const NAMES: [(Setting, &str); 19] = [
     (Setting::SIZE_BYTES, "size_bytes"),
     (Setting::QUEUES, "queues"),
     (Setting::READ_ONLY, "read_only"),
-    (Setting::OPS_PER_SECOND, "ops_per_second"),
+    (Setting::OPS, "ops"),
     (Setting::OPS_BURST, "ops_burst"),
-    (Setting::BYTES_PER_SECOND, "bytes_per_second"),
+    (Setting::BYTES, "bytes"),
     (Setting::BYTES_BURST, "bytes_burst"),
-    (Setting::READ_OPS_PER_SECOND, "read_ops_per_second"),
+    (Setting::READ_OPS, "read_ops"),
     (Setting::READ_OPS_BURST, "read_ops_burst"),
-    (Setting::READ_BYTES_PER_SECOND, "read_bytes_per_second"),
+    (Setting::READ_BYTES, "read_bytes"),
     (Setting::READ_BYTES_BURST, "read_bytes_burst"),
-    (Setting::WRITE_OPS_PER_SECOND, "write_ops_per_second"),
+    (Setting::WRITE_OPS, "write_ops"),
     (Setting::WRITE_OPS_BURST, "write_ops_burst"),
-    (Setting::WRITE_BYTES_PER_SECOND, "write_bytes_per_second"),
+    (Setting::WRITE_BYTES, "write_bytes"),
     (Setting::WRITE_BYTES_BURST, "write_bytes_burst"),
     (Setting::RESERVATION_OPS, "reservation_ops"),
     (Setting::SHARE, "share"),

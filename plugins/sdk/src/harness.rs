@@ -34,6 +34,7 @@ mod recording;
 mod sinks;
 
 use std::ffi::c_void;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
 use crate::abi::{self, AnswerSink, RawVerdict, RetuneSink, Text, read_policy};
@@ -53,9 +54,25 @@ pub use sinks::LogLine;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HarnessError {
-    /// The library cannot be loaded, or has no symbol of ours.
-    #[error("it cannot be loaded as a plugin")]
-    Library(#[from] libloading::Error),
+    /// The file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no library, or not all of one.
+    #[error(transparent)]
+    File(#[from] abi::NotALibrary),
+    /// The dynamic linker does not take it: it needs what is not there.
+    #[error("the dynamic linker does not take it")]
+    Link(#[source] libloading::Error),
+    /// The library does not export a policy.
+    #[error(
+        "it exports no vfiomux_policy_v1, so it is no plugin; is export_policy! called in its crate, and is it a cdylib?"
+    )]
+    Symbol(#[source] libloading::Error),
     /// The symbol is not a table that can be run.
     #[error(transparent)]
     Table(#[from] abi::Refusal),
@@ -100,11 +117,17 @@ impl Harness {
     ///
     /// # Safety
     /// The library's code runs in this process and is trusted to keep the ABI's rules.
-    pub unsafe fn load(path: &std::path::Path, request: &InitRequest) -> Result<Self, HarnessError> {
+    pub unsafe fn load(path: &Path, request: &InitRequest) -> Result<Self, HarnessError> {
+        let file =
+            std::fs::read(path).map_err(|source| HarnessError::Read { path: path.to_owned(), source })?;
+        abi::check_library(&file)?;
         // SAFETY: the caller trusts the library.
-        let library = unsafe { libloading::Library::new(path)? };
+        let library = unsafe { libloading::Library::new(path) }.map_err(HarnessError::Link)?;
         // SAFETY: the symbol is a static of this type in whatever keeps the ABI's rules, and the library stays loaded.
-        let table = unsafe { read_policy(*library.get::<*const abi::Policy>(abi::SYMBOL)?)? };
+        let table = unsafe {
+            let symbol = library.get::<*const abi::Policy>(abi::SYMBOL).map_err(HarnessError::Symbol)?;
+            read_policy(*symbol)?
+        };
         // SAFETY: the caller trusts the library, which lives as long as the harness.
         unsafe { Self::begin(table, Some(library), request) }
     }

@@ -70,7 +70,7 @@ pub use request::{
 pub use retunes::{Retune, Retunes};
 pub use subject::{Channel, Device, Guarantees, Objective, RateLimit, Tenant};
 pub use telemetry::ChannelTelemetry;
-pub use verdict::{Amendments, Verdict};
+pub use verdict::{Amendments, Senseless, Verdict};
 
 /// Rules that decide. What a policy leaves out allows, or changes nothing.
 pub trait Policy: Sized + 'static {

@@ -184,7 +184,12 @@ impl View for ClaimRequest {
     unsafe fn view(raw: &abi::ClaimRequest) -> Self {
         // SAFETY: the caller vouches for all that the structure points to.
         let device = unsafe { owned(raw.device) };
-        Self { device, caller_uid: raw.caller_uid, dry_run: raw.dry_run != 0 }
+        Self {
+            device,
+            unprotected: raw.unprotected != 0,
+            caller_uid: raw.caller_uid,
+            dry_run: raw.dry_run != 0,
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct DiscoverRequest {
 pub struct ClaimRequest {
     /// The function, such as `0000:03:00.0`.
     pub device: String,
+    /// Also without an IOMMU that protects the host from it.
+    pub unprotected: bool,
     /// Who asks.
     pub caller_uid: u32,
     /// Nothing will come of it.

@@ -41,12 +41,30 @@ impl Amendments {
         Self(Vec::new())
     }
 
-    /// What must change for one set of guarantees to become another.
+    /// What must change for one set of guarantees to become another, in an order in which it can be done: a limit before its
+    /// burst, and neither a burst nor a percentile of what is not wanted.
     #[must_use]
     pub fn between(present: &Guarantees, wanted: &Guarantees) -> Self {
         let (present, wanted) = (numbers(present), numbers(wanted));
-        let changed = present.iter().zip(wanted).filter(|(old, new)| **old != *new);
-        Self(changed.map(|(_, (setting, value))| Amendment::new(setting, value)).collect())
+        let mut changed = Vec::new();
+        for (index, &(setting, value)) in wanted.iter().enumerate() {
+            let depends = matches!(
+                setting,
+                Setting::OPS_BURST
+                    | Setting::BYTES_BURST
+                    | Setting::READ_OPS_BURST
+                    | Setting::READ_BYTES_BURST
+                    | Setting::WRITE_OPS_BURST
+                    | Setting::WRITE_BYTES_BURST
+                    | Setting::OBJECTIVE_PERMILLE
+            );
+            // What a burst or a percentile is of stands right before it.
+            let pointless = depends && wanted[..index].last().is_some_and(|&(_, of)| of == 0);
+            if !pointless && present[index].1 != value {
+                changed.push(Amendment::new(setting, value));
+            }
+        }
+        Self(changed)
     }
 
     /// Sets one setting, whatever it is.
@@ -130,17 +148,17 @@ fn numbers(guarantees: &Guarantees) -> [(Setting, u64); 16] {
     let Guarantees { ops, bytes, read_ops, read_bytes, write_ops, write_bytes, .. } = *guarantees;
     let objective = guarantees.objective;
     [
-        (Setting::OPS_PER_SECOND, rate(ops)),
+        (Setting::OPS, rate(ops)),
         (Setting::OPS_BURST, burst(ops)),
-        (Setting::BYTES_PER_SECOND, rate(bytes)),
+        (Setting::BYTES, rate(bytes)),
         (Setting::BYTES_BURST, burst(bytes)),
-        (Setting::READ_OPS_PER_SECOND, rate(read_ops)),
+        (Setting::READ_OPS, rate(read_ops)),
         (Setting::READ_OPS_BURST, burst(read_ops)),
-        (Setting::READ_BYTES_PER_SECOND, rate(read_bytes)),
+        (Setting::READ_BYTES, rate(read_bytes)),
         (Setting::READ_BYTES_BURST, burst(read_bytes)),
-        (Setting::WRITE_OPS_PER_SECOND, rate(write_ops)),
+        (Setting::WRITE_OPS, rate(write_ops)),
         (Setting::WRITE_OPS_BURST, burst(write_ops)),
-        (Setting::WRITE_BYTES_PER_SECOND, rate(write_bytes)),
+        (Setting::WRITE_BYTES, rate(write_bytes)),
         (Setting::WRITE_BYTES_BURST, burst(write_bytes)),
         (Setting::RESERVATION_OPS, guarantees.reservation_ops),
         (Setting::SHARE, guarantees.share.map_or(0, u64::from)),
@@ -155,17 +173,17 @@ fn apply(channel: &mut Channel, Amendment { setting, value, .. }: Amendment) -> 
         Setting::SIZE_BYTES => channel.size_bytes = value,
         Setting::QUEUES => channel.queues = u32::try_from(value).ok()?,
         Setting::READ_ONLY => channel.read_only = flag(value)?,
-        Setting::OPS_PER_SECOND => set_rate(&mut guarantees.ops, value),
+        Setting::OPS => set_rate(&mut guarantees.ops, value),
         Setting::OPS_BURST => set_burst(&mut guarantees.ops, value)?,
-        Setting::BYTES_PER_SECOND => set_rate(&mut guarantees.bytes, value),
+        Setting::BYTES => set_rate(&mut guarantees.bytes, value),
         Setting::BYTES_BURST => set_burst(&mut guarantees.bytes, value)?,
-        Setting::READ_OPS_PER_SECOND => set_rate(&mut guarantees.read_ops, value),
+        Setting::READ_OPS => set_rate(&mut guarantees.read_ops, value),
         Setting::READ_OPS_BURST => set_burst(&mut guarantees.read_ops, value)?,
-        Setting::READ_BYTES_PER_SECOND => set_rate(&mut guarantees.read_bytes, value),
+        Setting::READ_BYTES => set_rate(&mut guarantees.read_bytes, value),
         Setting::READ_BYTES_BURST => set_burst(&mut guarantees.read_bytes, value)?,
-        Setting::WRITE_OPS_PER_SECOND => set_rate(&mut guarantees.write_ops, value),
+        Setting::WRITE_OPS => set_rate(&mut guarantees.write_ops, value),
         Setting::WRITE_OPS_BURST => set_burst(&mut guarantees.write_ops, value)?,
-        Setting::WRITE_BYTES_PER_SECOND => set_rate(&mut guarantees.write_bytes, value),
+        Setting::WRITE_BYTES => set_rate(&mut guarantees.write_bytes, value),
         Setting::WRITE_BYTES_BURST => set_burst(&mut guarantees.write_bytes, value)?,
         Setting::RESERVATION_OPS => guarantees.reservation_ops = value,
         Setting::SHARE => guarantees.share = share(value)?,
@@ -193,23 +211,68 @@ fn set_rate(limit: &mut Option<RateLimit>, value: u64) {
     *limit = (value > 0).then_some(RateLimit { per_second: value, burst });
 }
 
-/// A burst of a limit that is not there is no burst; 0 takes it away either way.
+/// A burst is of a limit that is there.
 fn set_burst(limit: &mut Option<RateLimit>, value: u64) -> Option<()> {
-    match limit {
-        Some(limit) => limit.burst = (value > 0).then_some(value),
-        None if value == 0 => {}
-        None => return None,
-    }
+    limit.as_mut()?.burst = (value > 0).then_some(value);
     Some(())
 }
 
-/// The same for the percentile of a target that is not there.
+/// A percentile is of a target that is there.
 fn set_permille(objective: &mut Option<Objective>, value: u64) -> Option<()> {
-    let permille = u32::try_from(value).ok().filter(|&value| value <= 999)?;
-    match objective {
-        Some(objective) => objective.permille = if permille == 0 { 990 } else { permille },
-        None if permille == 0 => {}
-        None => return None,
-    }
+    objective.as_mut()?.permille = u32::try_from(value).ok().filter(|value| (1..=999).contains(value))?;
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(per_second: u64, burst: Option<u64>) -> Option<RateLimit> {
+        Some(RateLimit { per_second, burst })
+    }
+
+    #[test]
+    fn what_lies_between_leads_from_one_to_the_other() {
+        let none = Guarantees::default();
+        let some = Guarantees {
+            ops: limit(10, Some(20)),
+            write_bytes: limit(30, None),
+            reservation_ops: 5,
+            share: Some(7),
+            objective: Some(Objective { permille: 999, latency_ns: 1 }),
+            ..none
+        };
+        let other = Guarantees {
+            ops: limit(10, None),
+            bytes: limit(1, Some(2)),
+            objective: Some(Objective { permille: 990, latency_ns: 9 }),
+            ..none
+        };
+        for from in [none, some, other] {
+            for to in [none, some, other] {
+                let channel = Channel { guarantees: from, ..Channel::default() };
+                let amended = Amendments::between(&from, &to).applied_to(&channel);
+                assert_eq!(amended.map(|channel| channel.guarantees), Ok(to));
+            }
+            assert!(Amendments::between(&from, &from).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_the_daemon_would_not_take_makes_no_sense() {
+        for (setting, value) in [
+            (Setting(99), 1),
+            (Setting::READ_ONLY, 2),
+            (Setting::QUEUES, u64::MAX),
+            (Setting::OPS_BURST, 5),
+            (Setting::OBJECTIVE_PERMILLE, 990),
+            (Setting::SHARE, 10_001),
+        ] {
+            let amendments = Amendments::none().set(setting, value);
+            assert_eq!(
+                amendments.applied_to(&Channel::default()),
+                Err(Senseless(Amendment::new(setting, value)))
+            );
+        }
+    }
 }

@@ -178,6 +178,7 @@ impl Lend for ClaimRequest {
         let raw = abi::ClaimRequest {
             caller_uid: self.caller_uid,
             dry_run: u32::from(self.dry_run),
+            unprotected: u32::from(self.unprotected),
             device: Text::new(&self.device),
             ..abi::ClaimRequest::empty()
         };

@@ -184,7 +184,12 @@ fn every_question() -> Vec<Question> {
             device_id: 71,
             class_code: 72,
         }),
-        Question::Claim(ClaimRequest { device: "0000:03:00.0".to_owned(), caller_uid, dry_run }),
+        Question::Claim(ClaimRequest {
+            device: "0000:03:00.0".to_owned(),
+            unprotected: true,
+            caller_uid,
+            dry_run,
+        }),
         Question::Create(CreateRequest {
             channel: channel(),
             device: device(),
