@@ -96,12 +96,12 @@ impl Process {
                     },
                 })?;
                 let Some((told, attachment)) = message else { continue };
-                if !unsent.is_empty() || !self.decoder.is_empty() {
-                    return Err(HostFault::Unasked);
-                }
                 if told.id != id {
                     let what = format!("it answers question {}, and was asked {id}", told.id);
                     return Err(HostFault::Garbage { what });
+                }
+                if !unsent.is_empty() || !self.decoder.is_empty() {
+                    return Err(HostFault::Unasked);
                 }
                 if let Reply::Garbage { what } = &told.reply {
                     return Err(HostFault::Garbage { what: phrase(what) });
