@@ -5,6 +5,7 @@ use vfiomux_guest::{Hint, MemoryMap, RingWatch};
 use vfiomux_hw::{DmaBuffer, Epoch};
 
 use crate::desk::Desks;
+use crate::dirty::Tracking;
 use crate::flush::Flushes;
 use crate::limit::Gate;
 use crate::own_memory::OwnMemory;
@@ -42,6 +43,8 @@ pub struct BlockChannel {
     pub(crate) flushes: Flushes,
     /// What it is held to, if to anything.
     pub(crate) gate: Option<Box<Gate>>,
+    /// What it notes of its commands while it is being copied.
+    pub(crate) tracking: Option<Box<Tracking>>,
     /// Orders that wait for the channel to be drained.
     pub(crate) holds: u32,
     pub(crate) suspended: bool,
@@ -83,6 +86,7 @@ impl BlockChannel {
             list: vec![0; crate::RANGES_MAX as usize * crate::request::RANGE_BYTES].into(),
             flushes: Flushes::new(settings.requests),
             gate: None,
+            tracking: None,
             holds: 0,
             suspended: false,
             ending: false,

@@ -27,6 +27,9 @@ impl BlockChannel {
             self.counters.strays.add(1);
             return false;
         };
+        if let Some(tracking) = &mut self.tracking {
+            tracking.landed(id);
+        }
         // A request is counted by the epoch from the time it is popped, so there is memory while one has a command.
         let Some(map) = self.map.take() else { return true };
         if ending == Ending::Completed(Status::Success)

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use vfiomux_block::LaneId;
 use vfiomux_guest::{Call, Kick, MemoryMap, SplitRing};
-use vfiomux_hw::{Epoch, Quiesced};
+use vfiomux_hw::{DmaBuffer, Epoch, Quiesced};
 
+use crate::dirty::Tracking;
 use crate::ring::ServedRing;
 use crate::seeded::{self, Bug};
 use crate::slot::Outcome;
-use crate::{BlockChannel, ChannelId, ExtentMap, Fault, RingStart, StoppedRing};
+use crate::{
+    BlockChannel, ChannelError, ChannelId, ChannelSettings, DirtyMap, ExtentMap, Fault, RingStart,
+    StoppedRing,
+};
 
 /// What became of a new memory map.
 #[derive(Debug)]
@@ -70,6 +74,37 @@ impl BlockChannel {
             // Looked for anew there, so that what waits does not count from a look that was made here.
             served.waiting = 0;
         }
+    }
+
+    /// From now on marks in `map` what its commands change, until it is told otherwise or goes to another device.
+    pub fn track(&mut self, map: Option<Arc<DirtyMap>>) {
+        self.tracking = map.map(|map| Box::new(Tracking::new(map, self.settings.requests)));
+    }
+
+    /// Whether everything that it changed since was marked in `map`.
+    #[must_use]
+    pub fn tracks(&self, map: &Arc<DirtyMap>) -> bool {
+        self.tracking.as_ref().is_some_and(|tracking| tracking.marks(map))
+    }
+
+    /// Goes to another device, where its blocks are elsewhere: for a channel that [can be moved](Self::is_movable), and that
+    /// no sidecore has. `own_memory` is as [`Self::new`] takes it, from that device's domain. Rings, counters and what it is
+    /// held to go along; its memory is to be [replaced](Self::set_memory) by a map that the other device reaches.
+    ///
+    /// # Errors
+    ///
+    /// When the settings cannot be; it is then as it was.
+    pub fn relocate(
+        &mut self,
+        settings: ChannelSettings,
+        own_memory: Option<DmaBuffer>,
+    ) -> Result<(), ChannelError> {
+        let there = Self::new(settings, own_memory)?;
+        (self.settings, self.own, self.desks, self.parts) =
+            (there.settings, there.own, there.desks, there.parts);
+        self.tracking = None;
+        self.rename(self.settings.id);
+        Ok(())
     }
 
     /// Takes no new requests while held; those in flight go on. Each hold is let go of by one [`Self::release`].

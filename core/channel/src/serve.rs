@@ -230,7 +230,7 @@ impl BlockChannel {
         now_ns: u64,
         queue: &mut Q,
     ) -> Result<(), Stop> {
-        let Self { rings, slots, desks, settings, memory, lane, gate, .. } = self;
+        let Self { rings, slots, desks, settings, memory, lane, gate, tracking, .. } = self;
         let Some(served) = rings.get_mut(index).and_then(Option::as_mut) else { return Err(Stop::Empty) };
         let (Some(lead), Some(desk_id)) = (slots.next(), desks.next()) else { return Err(Stop::Starved) };
         let Some(desk) = desks.get_mut(desk_id) else { return Err(Stop::Starved) };
@@ -294,6 +294,9 @@ impl BlockChannel {
         if let Some(lane) = *lane
             && let Some((command, data)) = whole_command(settings, work, range, chain)
         {
+            if let Some(tracking) = tracking {
+                tracking.launched(lead, kind == Kind::Write, range.block, range.blocks);
+            }
             let stamp = slots.launch_whole(lead, request);
             let tag = CommandTag { owner: settings.id.index, slot: lead.0, stamp };
             if queue.submit(lane, tag.into(), &command, data).is_ok() {

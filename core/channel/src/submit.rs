@@ -165,6 +165,9 @@ impl BlockChannel {
         }
 
         let command = Command { operation, namespace: self.settings.namespace, lba: place.lba, blocks };
+        if let Some(tracking) = &mut self.tracking {
+            tracking.launched(slot, operation != Operation::Read, desk.left.block, u64::from(blocks));
+        }
         let stamp = self.slots.launch(slot, lead, bounce);
         let tag = CommandTag { owner: self.settings.id.index, slot: slot.0, stamp };
         match queue.submit(lane, tag.into(), &command, data) {

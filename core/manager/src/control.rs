@@ -34,6 +34,7 @@ mod restore;
 mod rings;
 mod seat;
 mod service;
+mod set;
 mod shift;
 mod sidecores;
 #[cfg(test)]

@@ -41,6 +41,9 @@ pub struct Setting {
     /// What its operator wrote on it. Journals of earlier versions have none.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+    /// The serial number that its guest reads, when it is not made from the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
     /// Where its front-end connects, if it is attached.
     pub endpoint: Option<Endpoint>,
     /// What is wanted of it.
@@ -318,6 +321,7 @@ mod tests {
             read_only: false,
             guarantees: Guarantees::default(),
             labels: Labels::default(),
+            serial: None,
             endpoint: None,
             admin: Admin::Enabled,
             oper: Oper::Defined,

@@ -158,6 +158,62 @@ pub struct ChannelResize {
     pub size_bytes: u64,
 }
 
+/// Parameters of `channel.set`: what is left out stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelSet {
+    /// Name of the channel.
+    pub name: String,
+    /// What it is called from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_name: Option<String>,
+    /// Its labels from now on: these, and no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
+    /// The serial number that its guest reads, up to 20 characters. Only of a channel without an endpoint, as the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// Most virtqueues that a front-end may start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<u16>,
+    /// Refuse writes, or take them again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+}
+
+/// Parameters of `channel.migrate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelMigrate {
+    /// Name of the channel.
+    pub name: String,
+    /// The host that it is to go to.
+    pub to: String,
+    /// Only find out whether it could.
+    #[serde(default)]
+    pub check: bool,
+}
+
+/// Parameters of `channel.snapshot`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelSnapshot {
+    /// Name of the channel.
+    pub name: String,
+    /// What its content at this moment is to be called.
+    pub snapshot: String,
+}
+
+/// Parameters of `channel.clone`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelClone {
+    /// Name of the channel.
+    pub name: String,
+    /// Name of the new one.
+    pub new_name: String,
+}
+
 /// Parameters of `channel.tune`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -34,6 +34,9 @@ pub struct ChannelInfo {
     /// What its operator wrote on it.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+    /// The serial number that its guest reads; none when it is made from the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
     /// Where a front-end connects; none while detached.
     pub endpoint: Option<Endpoint>,
     /// What is wanted of it.

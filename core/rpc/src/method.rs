@@ -125,6 +125,10 @@ methods! {
     "Drains a channel and keeps everything." "channel.suspend": ChannelSuspend => ChannelInfo, Operate changes;
     "Lets a suspended or quarantined channel go on." "channel.resume": ChannelResume => ChannelInfo, Operate changes;
     "Makes a channel larger or smaller." "channel.resize": ChannelResize => ChannelInfo, Operate lasts;
+    "Changes what a channel is called and what its guest sees of it." "channel.set": ChannelSet => ChannelInfo, Operate changes;
+    "Takes a channel to another host. Not in this version: refused as unsupported." "channel.migrate": ChannelMigrate => ChannelInfo, Operate changes;
+    "Keeps a channel's content as of a moment. Not in this version: refused as unsupported." "channel.snapshot": ChannelSnapshot => ChannelInfo, Operate changes;
+    "Makes a channel with another's content. Not in this version: refused as unsupported." "channel.clone": ChannelClone => ChannelInfo, Operate changes;
     "Gives a channel other guarantees, in force at once, with its I/O running." "channel.tune": ChannelTune => ChannelInfo, Operate changes;
     "Has another sidecore serve a channel, with its I/O running." "channel.move": ChannelMove => ChannelInfo, Operate lasts;
     "Ends a channel, scrubs its data and gives its resources back." "channel.destroy": ChannelDestroy => ChannelInfo, Operate lasts;

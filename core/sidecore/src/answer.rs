@@ -149,6 +149,13 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 }
                 None => Outcome::Refuse(Refusal::NoChannel, Order::SetProgram { channel, program }),
             },
+            Order::Track { channel, map } => match self.channel_mut(channel) {
+                Some(found) => {
+                    found.track(map);
+                    Outcome::Answer(Answer::Done)
+                }
+                None => Outcome::Refuse(Refusal::NoChannel, Order::Track { channel, map }),
+            },
             Order::SetGroup { channel, group } => match self.channel_mut(channel) {
                 Some(found) => {
                     found.set_group(group, now_ns);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vfiomux_block::{BlockQueue, Command, LaneId, Status};
-use vfiomux_channel::{BlockChannel, ChannelId, ExtentMap, Fault, RingStart, StoppedRing};
+use vfiomux_channel::{BlockChannel, ChannelId, DirtyMap, ExtentMap, Fault, RingStart, StoppedRing};
 use vfiomux_guest::{Call, Kick, MemoryMap};
 use vfiomux_hw::{DmaBuffer, Quiesced};
 use vfiomux_qos::{Group, Program};
@@ -154,6 +154,13 @@ pub enum Order<Q: BlockQueue> {
         device: DeviceSlot,
         /// How.
         pace: Pace,
+    },
+    /// Have a channel mark in a map what its commands change, for whoever copies it, or no longer. Answered by [`Answer::Done`].
+    Track {
+        /// Which channel.
+        channel: ChannelId,
+        /// The map.
+        map: Option<Arc<DirtyMap>>,
     },
     /// Take no new request and wait for those in flight. Answered by [`Answer::Done`] when nothing is in flight.
     Suspend {

@@ -150,6 +150,39 @@ pub(crate) enum ChannelVerb {
         #[command(flatten)]
         change: LongChange,
     },
+    /// Change what a channel is called and what its guest sees of it; what is left out stays
+    Set(SetArguments),
+    /// Take a channel to another host; not in this version
+    Migrate {
+        /// Name of the channel
+        name: String,
+        /// The host that it is to go to
+        #[arg(long, value_name = "HOST")]
+        to: String,
+        /// Only find out whether it could
+        #[arg(long)]
+        check: bool,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Keep a channel's content as of this moment; not in this version
+    Snapshot {
+        /// Name of the channel
+        name: String,
+        /// What the content is to be called
+        snapshot: String,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Make a channel with another's content; not in this version
+    Clone {
+        /// Name of the channel
+        name: String,
+        /// Name of the new one
+        new_name: String,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
     /// Give a channel other guarantees, with its I/O running; what is left out is neither promised nor limited any more
     Tune {
         /// Name of the channel
@@ -281,6 +314,33 @@ pub(crate) struct CreateArguments {
     pub(crate) labels: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) guarantees: GuaranteeArguments,
+    #[command(flatten)]
+    pub(crate) change: ChangeArguments,
+}
+
+/// What of a channel is changed.
+#[derive(Debug, Args)]
+pub(crate) struct SetArguments {
+    /// Name of the channel
+    pub(crate) name: String,
+    /// What it is called from now on
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rename: Option<String>,
+    /// A label that it has from now on, beside the others given here and in place of those that it had; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// It has no labels from now on
+    #[arg(long, conflicts_with = "labels")]
+    pub(crate) no_labels: bool,
+    /// The serial number that its guest reads; only while it is detached
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) serial: Option<String>,
+    /// Most virtqueues that a VM may use; only while it is detached
+    #[arg(long, value_name = "N")]
+    pub(crate) queues: Option<u16>,
+    /// Refuse writes, or take them again; only while it is detached
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) read_only: Option<bool>,
     #[command(flatten)]
     pub(crate) change: ChangeArguments,
 }

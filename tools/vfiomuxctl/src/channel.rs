@@ -56,6 +56,7 @@ pub(crate) fn details(channel: &ChannelInfo, paint: Paint) -> String {
     for (place, line) in guarantees::lines(&channel.guarantees).into_iter().enumerate() {
         facts.add(if place == 0 { "guarantees" } else { "" }, line);
     }
+    facts.add_some("serial", channel.serial.as_ref());
     for (place, (key, value)) in channel.labels.0.iter().enumerate() {
         facts.add(if place == 0 { "labels" } else { "" }, format!("{key}={value}"));
     }
@@ -198,6 +199,16 @@ pub(crate) fn resumed(channel: &ChannelInfo) -> String {
 
 pub(crate) fn resized(channel: &ChannelInfo) -> String {
     format!("channel {} resized to {}", printable(&channel.name), units::bytes(channel.size_bytes))
+}
+
+pub(crate) fn set(channel: &ChannelInfo) -> String {
+    let access = if channel.read_only { ", read only" } else { "" };
+    format!(
+        "channel {}: {} queues{access}, generation {}",
+        printable(&channel.name),
+        channel.queues,
+        channel.generation
+    )
 }
 
 pub(crate) fn tuned(channel: &ChannelInfo) -> String {

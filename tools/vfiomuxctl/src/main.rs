@@ -149,6 +149,30 @@ fn run_channel(mut session: Session, verb: &ChannelVerb) -> Result<(), Failure> 
             let call = call::ChannelResize { name: name.clone(), size_bytes: *size };
             session.change_long(&call, change, channel::resized)
         }
+        ChannelVerb::Set(set) => {
+            let given = !set.labels.is_empty() || set.no_labels;
+            let call = call::ChannelSet {
+                name: set.name.clone(),
+                new_name: set.rename.clone(),
+                labels: given.then(|| Labels(set.labels.iter().cloned().collect())),
+                serial: set.serial.clone(),
+                queues: set.queues,
+                read_only: set.read_only,
+            };
+            session.change(&call, &set.change, channel::set)
+        }
+        ChannelVerb::Migrate { name, to, check, change } => {
+            let call = call::ChannelMigrate { name: name.clone(), to: to.clone(), check: *check };
+            session.change(&call, change, channel::set)
+        }
+        ChannelVerb::Snapshot { name, snapshot, change } => {
+            let call = call::ChannelSnapshot { name: name.clone(), snapshot: snapshot.clone() };
+            session.change(&call, change, channel::set)
+        }
+        ChannelVerb::Clone { name, new_name, change } => {
+            let call = call::ChannelClone { name: name.clone(), new_name: new_name.clone() };
+            session.change(&call, change, channel::set)
+        }
         ChannelVerb::Tune { name, guarantees, change } => {
             let call = call::ChannelTune { name: name.clone(), guarantees: guarantees.to_guarantees() };
             session.change(&call, change, channel::tuned)

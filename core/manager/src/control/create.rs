@@ -189,6 +189,7 @@ impl Control {
             read_only,
             guarantees,
             labels: wanted.labels.clone(),
+            serial: None,
             endpoint: wanted.endpoint.clone(),
             admin: Admin::Enabled,
             oper: Oper::Defined,

@@ -131,6 +131,7 @@ impl Control {
             // The label does not have them: they are the host's promise, not the device's content.
             guarantees: vfiomux_rpc::Guarantees::default(),
             labels: vfiomux_rpc::Labels::default(),
+            serial: None,
             endpoint: None,
             admin: Admin::Enabled,
             oper: Oper::Provisioned,

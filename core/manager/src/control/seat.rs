@@ -112,7 +112,7 @@ impl Control {
             .ok_or("the sidecore serves as many channels as it can; add one with [sidecores] cpus")?;
         self.next_incarnation += 1;
         let mut serial = [0; 20];
-        let plain = channel.setting.id.replace('-', "");
+        let plain = channel.setting.serial.clone().unwrap_or_else(|| channel.setting.id.replace('-', ""));
         for (to, from) in serial.iter_mut().zip(plain.bytes()) {
             *to = from;
         }

@@ -56,6 +56,22 @@ impl Control {
             Method::ChannelResize(wanted) => return self.resize(ticket, caller, change, wanted),
             Method::ChannelTune(wanted) => return self.tune(ticket, caller, change, wanted),
             Method::ChannelMove(wanted) => return self.move_channel(ticket, caller, &change, &wanted),
+            Method::ChannelSet(wanted) => return self.set_channel(ticket, caller, change, wanted),
+            Method::ChannelMigrate(wanted) => Err(self.not_yet(
+                &wanted.name,
+                "take a channel to another host",
+                "on this host, vfiomuxctl channel move; else copy the disk inside the guest, or with the VMM's own block migration",
+            )),
+            Method::ChannelSnapshot(wanted) => Err(self.not_yet(
+                &wanted.name,
+                "keep a channel's content as of a moment",
+                "vfiomuxctl channel suspend, copy it through its endpoint, and resume it; or snapshot inside the guest",
+            )),
+            Method::ChannelClone(wanted) => Err(self.not_yet(
+                &wanted.name,
+                "make a channel with another's content",
+                "vfiomuxctl channel create, then copy the content from within a guest that has both",
+            )),
             Method::ChannelDestroy(wanted) => return self.destroy(ticket, caller, change, wanted),
             Method::SidecoreList(_) => Ok(self.sidecore_list().into()),
             Method::SidecoreShow(wanted) => self.sidecore_show(wanted.index).map(Outcome::from),

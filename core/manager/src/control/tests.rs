@@ -14,6 +14,7 @@ mod policies;
 mod restart;
 mod scrub;
 mod sessions;
+mod set;
 mod sidecores;
 mod tune;
 mod world;

@@ -147,6 +147,7 @@ impl Control {
             read_only: setting.read_only,
             guarantees: setting.guarantees,
             labels: setting.labels.clone(),
+            serial: setting.serial.clone(),
             endpoint: setting.endpoint.clone(),
             admin: setting.admin,
             oper: setting.oper,

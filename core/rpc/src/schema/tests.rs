@@ -74,3 +74,40 @@ fn the_names_of_what_every_change_may_say_are_complete() {
     let names: BTreeSet<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(names, BTreeSet::from(Change::FIELDS));
 }
+
+/// The functions of the model that change something, by their RPC. Those of tenants and plugins are held here as they come.
+const CHANGES: [&str; 18] = [
+    "device.claim",
+    "device.release",
+    "device.format",
+    "channel.create",
+    "channel.destroy",
+    "channel.attach",
+    "channel.detach",
+    "channel.suspend",
+    "channel.resume",
+    "channel.resize",
+    "channel.set",
+    "channel.tune",
+    "channel.move",
+    "channel.migrate",
+    "channel.snapshot",
+    "channel.clone",
+    "job.cancel",
+    "sidecore.set",
+];
+
+/// Every function that changes something is there, and takes a request id, an expected generation and a dry run; nothing that
+/// only asks does.
+#[test]
+fn every_function_that_changes_something_takes_request_id_generation_and_dry_run() {
+    for name in CHANGES {
+        assert_eq!(Method::changes(name), Some(true), "{name}");
+    }
+    for row in Method::TABLE {
+        let asks = [".list", ".show", ".path", ".explain", ".subscribe", "status"];
+        let only_asks = asks.iter().any(|end| row.name.ends_with(end));
+        assert_eq!(row.is_change, !only_asks, "{}", row.name);
+        assert!(row.is_change || !row.is_long, "{} lasts, and changes nothing", row.name);
+    }
+}

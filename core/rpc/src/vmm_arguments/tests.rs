@@ -15,6 +15,7 @@ fn channel(path: &str, mode: EndpointMode) -> ChannelInfo {
         read_only: false,
         guarantees: crate::Guarantees::default(),
         labels: crate::Labels::default(),
+        serial: None,
         endpoint: Some(Endpoint { path: path.into(), mode }),
         admin: Admin::Enabled,
         oper: Oper::Listening,

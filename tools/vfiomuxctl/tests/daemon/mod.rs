@@ -160,6 +160,7 @@ pub(crate) fn channel() -> ChannelInfo {
         read_only: false,
         guarantees: vfiomux_rpc::Guarantees::default(),
         labels: vfiomux_rpc::Labels::default(),
+        serial: None,
         endpoint: Some(Endpoint { path: "/run/a.sock".into(), mode: EndpointMode::Server }),
         admin: Admin::Enabled,
         oper: Oper::Active,
