@@ -51,6 +51,10 @@ impl Method {
             Self::ChannelResize(call) => Target::Channel(&call.name),
             Self::ChannelTune(call) => Target::Channel(&call.name),
             Self::ChannelMove(call) => Target::Channel(&call.name),
+            Self::ChannelSet(call) => Target::Channel(&call.name),
+            Self::ChannelMigrate(call) => Target::Channel(&call.name),
+            Self::ChannelSnapshot(call) => Target::Channel(&call.name),
+            Self::ChannelClone(call) => Target::Channel(&call.name),
             Self::ChannelDestroy(call) => Target::Channel(&call.name),
             Self::SidecoreShow(call) => Target::Sidecore(call.index),
             Self::SidecoreSet(call) => Target::Sidecore(call.index),
@@ -87,6 +91,10 @@ impl Method {
                 | Self::ChannelResume(_)
                 | Self::ChannelResize(_)
                 | Self::ChannelTune(_)
+                | Self::ChannelSet(_)
+                | Self::ChannelMigrate(_)
+                | Self::ChannelSnapshot(_)
+                | Self::ChannelClone(_)
                 | Self::ChannelDestroy(_)
                 | Self::SidecoreList(_)
                 | Self::SidecoreShow(_)
