@@ -5,8 +5,8 @@ use gungraun::prelude::*;
 use gungraun::{Callgrind, EntryPoint};
 use vfiomux_block::NullQueue;
 use vfiomux_instructions::{
-    Admission, Breath, Extents, Latencies, Layout, Load, Messages, QueueWorld, Regions, RingKind, RingWorld,
-    Turns, null_breath, nvme_breath, ram_breath,
+    Admission, Breath, Extents, Latencies, Layout, Load, Messages, Promise, QueueWorld, Regions, RingKind,
+    RingWorld, Turns, null_breath, nvme_breath, ram_breath,
 };
 use vfiomux_spec::virtio::blk::RequestType::{In, Out};
 
@@ -98,7 +98,8 @@ fn poll_idle(mut world: QueueWorld) {
 
 library_benchmark_group!(name = nvme, benchmarks = [submit, poll, poll_idle]);
 
-const ONE: Load = Load { channels: 1, busy: 1, depth: 1, kind: In };
+const ONE: Load = Load { channels: 1, busy: 1, depth: 1, kind: In, promise: Promise::Nothing };
+const ONE_OF_200: Load = Load { channels: 200, ..ONE };
 
 #[library_benchmark]
 #[bench::read_depth_1(null_breath(ONE))]
@@ -136,7 +137,41 @@ fn nvme_sim(mut world: Breath<vfiomux_nvme::Queue>) {
     world.run();
 }
 
-library_benchmark_group!(name = breath, benchmarks = [null, idle, ram, nvme_sim]);
+#[library_benchmark]
+#[bench::share_depth_1(null_breath(Load { promise: Promise::Share, ..ONE }))]
+#[bench::share_depth_32(null_breath(Load { promise: Promise::Share, depth: 32, ..ONE }))]
+#[bench::limits_depth_32(null_breath(Load { promise: Promise::Limits, depth: 32, ..ONE }))]
+#[bench::tenant_limits_depth_32(null_breath(Load { promise: Promise::TenantLimits, depth: 32, ..ONE }))]
+#[bench::reservation_depth_32(null_breath(Load { promise: Promise::Reservation, depth: 32, ..ONE }))]
+#[bench::limits_one_of_200_busy(null_breath(Load { promise: Promise::Limits, ..ONE_OF_200 }))]
+#[bench::reservation_one_of_200_busy(null_breath(Load { promise: Promise::Reservation, ..ONE_OF_200 }))]
+fn promised(mut world: Breath<NullQueue>) {
+    world.run();
+}
+
+#[library_benchmark]
+#[bench::share_depth_1(nvme_breath(Load { promise: Promise::Share, ..ONE }))]
+#[bench::share_depth_32(nvme_breath(Load { promise: Promise::Share, depth: 32, ..ONE }))]
+#[bench::limits_depth_1(nvme_breath(Load { promise: Promise::Limits, ..ONE }))]
+#[bench::limits_depth_32(nvme_breath(Load { promise: Promise::Limits, depth: 32, ..ONE }))]
+#[bench::tenant_limits_depth_32(nvme_breath(Load { promise: Promise::TenantLimits, depth: 32, ..ONE }))]
+#[bench::reservation_depth_1(nvme_breath(Load { promise: Promise::Reservation, ..ONE }))]
+#[bench::reservation_depth_32(nvme_breath(Load { promise: Promise::Reservation, depth: 32, ..ONE }))]
+fn promised_nvme_sim(mut world: Breath<vfiomux_nvme::Queue>) {
+    world.run();
+}
+
+#[library_benchmark]
+#[bench::one_channel(null_breath(Load { promise: Promise::Reservation, ..ONE }))]
+#[bench::channels_200(null_breath(Load { promise: Promise::Reservation, ..ONE_OF_200 }))]
+fn promised_idle(mut world: Breath<NullQueue>) {
+    world.run_idle();
+}
+
+library_benchmark_group!(
+    name = breath,
+    benchmarks = [null, idle, ram, nvme_sim, promised, promised_nvme_sim, promised_idle]
+);
 
 /// The C library's copies and fills as a processor has them that knows SSE2 and nothing newer.
 const ANY_PROCESSOR: &str =

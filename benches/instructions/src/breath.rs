@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use vfiomux_block::{BlockQueue, Limits, LocalLane, NullQueue, RamDisk, RamQueue};
+use vfiomux_block::{BlockQueue, Limits as DeviceLimits, LocalLane, NullQueue, RamDisk, RamQueue};
 use vfiomux_channel::{BlockChannel, ChannelId, ChannelSettings, Extent, ExtentMap, RingStart};
 use vfiomux_hw::DmaDomain;
 use vfiomux_nvme::Queue;
+use vfiomux_qos::{CostModel, Group, Guarantees, Limits, Program, Rate};
 use vfiomux_sidecore::{Answer, Budgets, DeviceSlot, Handle, Order, Report, Sidecore};
 use vfiomux_spec::virtio::blk::RequestType;
 
@@ -28,6 +29,45 @@ pub struct Load {
     pub depth: u16,
     /// Reads or writes, of 4 KiB.
     pub kind: RequestType,
+    /// What each of them is promised.
+    pub promise: Promise,
+}
+
+/// What a channel is promised, and held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// Nothing: there is no schedule.
+    Nothing,
+    /// A share, and no more.
+    Share,
+    /// Limits of operations and of bytes, wide enough.
+    Limits,
+    /// Those, its tenant's too.
+    TenantLimits,
+    /// A reservation.
+    Reservation,
+}
+
+impl Promise {
+    fn program(self) -> Program {
+        let limits = match self {
+            Self::Limits | Self::TenantLimits => Self::limits(),
+            _ => Limits::default(),
+        };
+        let reservation = if self == Self::Reservation { 1 << 30 } else { 0 };
+        let share = if self == Self::Nothing { Guarantees::SHARE_DEFAULT } else { 200 };
+        Program::compile(&Guarantees { limits, reservation, share }, CostModel::default()).expect("in range")
+    }
+
+    fn group(self) -> Option<Arc<Group>> {
+        (self == Self::TenantLimits).then(|| Arc::new(Group::new(&Self::limits(), 0).expect("in range")))
+    }
+
+    /// Ten million operations of 4 KiB a second.
+    fn limits() -> Limits {
+        let rate = |per_second| Some(Rate { per_second, burst: per_second / 10 });
+        Limits { ops: rate(10_000_000), bytes: rate(40_960_000_000), ..Limits::default() }
+    }
 }
 
 /// A sidecore with its channels, their guests, and the device behind.
@@ -37,6 +77,7 @@ pub struct Breath<Q: BlockQueue> {
     handle: Handle<Q>,
     guests: Vec<Guest>,
     device: Option<Simulated>,
+    group: Option<Arc<Group>>,
     load: Load,
     now_ns: u64,
 }
@@ -83,12 +124,26 @@ impl<Q: BlockQueue> Breath<Q> {
     fn new(load: Load, queue: Q, device: Option<Simulated>) -> Self {
         let budgets = Budgets { requests: 256, completions: 1024, ..Budgets::default() };
         let (sidecore, handle) = Sidecore::new(budgets, 16).expect("a sidecore");
-        let mut world = Self { sidecore, handle, guests: Vec::new(), device, load, now_ns: 0 };
+        let mut world = Self {
+            sidecore,
+            handle,
+            guests: Vec::new(),
+            device,
+            group: load.promise.group(),
+            load,
+            now_ns: 0,
+        };
         world.ask(Order::AddDevice { device: DEVICE, queue: Box::new(queue) });
         world
     }
 
-    fn add_channel(&mut self, index: u16, lane: Q::Lane, limits: Limits, domain: Option<&Arc<DmaDomain>>) {
+    fn add_channel(
+        &mut self,
+        index: u16,
+        lane: Q::Lane,
+        limits: DeviceLimits,
+        domain: Option<&Arc<DmaDomain>>,
+    ) {
         let Answer::LaneAttached { lane } = self.ask(Order::AttachLane { device: DEVICE, lane }) else {
             panic!("no lane")
         };
@@ -118,6 +173,11 @@ impl<Q: BlockQueue> Breath<Q> {
         self.ask(Order::SetMemory { channel: id, map });
         let start = Box::new(RingStart { ring, call: None, kick: None });
         self.ask(Order::StartRing { channel: id, index: 0, start });
+        if self.load.promise != Promise::Nothing {
+            let program = Box::new(self.load.promise.program());
+            self.ask(Order::SetProgram { channel: id, program });
+            self.ask(Order::SetGroup { channel: id, group: self.group.clone() });
+        }
         self.guests.push(guest);
     }
 

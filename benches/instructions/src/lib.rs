@@ -31,7 +31,7 @@ mod ring;
 mod table;
 mod turn;
 
-pub use breath::{Breath, Load, null_breath, nvme_breath, ram_breath};
+pub use breath::{Breath, Load, Promise, null_breath, nvme_breath, ram_breath};
 pub use controller::Simulated;
 pub use guest::Guest;
 pub use message::Messages;

@@ -79,6 +79,11 @@ impl BlockQueue for NullQueue {
     }
 
     #[inline]
+    fn ends_at_once(&self) -> bool {
+        true
+    }
+
+    #[inline]
     fn has_ended(&self) -> bool {
         !self.ended.is_empty()
     }

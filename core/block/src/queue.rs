@@ -66,6 +66,13 @@ pub trait BlockQueue: Send {
         false
     }
 
+    /// Whether all commands end where they are submitted, for as long as the queue lives: whoever waits for them has the answers to
+    /// some while others are still being carried out.
+    #[inline]
+    fn ends_at_once(&self) -> bool {
+        false
+    }
+
     /// Ends all that is in flight on a lane as [`crate::Status::Aborted`]. Only after the lane's submission queue was
     /// deleted or the controller reset: the device must not touch the memory any more.
     fn abandon(&mut self, lane: LaneId, sink: &mut impl FnMut(Completion));

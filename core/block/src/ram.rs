@@ -265,6 +265,11 @@ impl BlockQueue for RamQueue {
     }
 
     #[inline]
+    fn ends_at_once(&self) -> bool {
+        true
+    }
+
+    #[inline]
     fn has_ended(&self) -> bool {
         !self.ended.is_empty()
     }

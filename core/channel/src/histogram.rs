@@ -81,6 +81,12 @@ impl HistogramSnapshot {
         self.counts.iter().sum()
     }
 
+    /// The buckets that hold any, shortest first: the longest duration that each holds, and how many.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let held = self.counts.iter().enumerate().filter(|&(_, &count)| count > 0);
+        held.map(|(bucket, &count)| (upper_edge(bucket), count))
+    }
+
     /// What was counted since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -148,6 +154,8 @@ mod tests {
         }
         let snapshot = histogram.snapshot();
         assert_eq!(snapshot.count(), 1000);
+        assert_eq!(snapshot.buckets().map(|(_, count)| count).sum::<u64>(), 1000);
+        assert!(snapshot.buckets().is_sorted());
         let median = snapshot.quantile_ns(500).unwrap();
         assert!((500_000..=570_000).contains(&median), "{median}");
         assert!((470_000..=530_000).contains(&snapshot.mean_ns()), "{}", snapshot.mean_ns());

@@ -193,8 +193,14 @@ impl Line {
         }
     }
 
-    /// Leases the next stretch that is as long as `tokens` of its start asks for. Gives its end, and how many tokens it has.
-    fn lease(&self, terms: &Terms, now_ns: u64, tokens: impl Fn(u64) -> u64) -> Result<(u64, u64), Changed> {
+    /// Leases the next stretch that is as long as `tokens` of its start asks for. Gives its start, its end, and how many tokens
+    /// it has.
+    fn lease(
+        &self,
+        terms: &Terms,
+        now_ns: u64,
+        tokens: impl Fn(u64) -> u64,
+    ) -> Result<(u64, u64, u64), Changed> {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             if (word ^ terms.epoch) & EPOCH != 0 {
@@ -206,7 +212,7 @@ impl Line {
             let next = to_ns << EPOCH_BITS | word & EPOCH;
             // Releases the reads of the terms: they are not stored over before. Pairs with the one in `retune`.
             match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Ok((to_ns, tokens)),
+                Ok(_) => return Ok((from_ns, to_ns, tokens)),
                 Err(present) => word = present,
             }
         }

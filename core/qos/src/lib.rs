@@ -59,6 +59,7 @@ mod heap;
 mod program;
 mod scheduler;
 mod seeded;
+mod standing;
 mod window;
 
 pub use account::{Account, NotBefore};
@@ -69,6 +70,7 @@ pub use group::{Group, Lease};
 pub use guarantees::{Guarantees, Limits, Rate};
 pub use program::Program;
 pub use scheduler::{Next, Phase, Scheduler, Turn};
+pub use standing::Standing;
 pub use window::Window;
 
 /// Nanoseconds in a second.

@@ -2,6 +2,7 @@ use alloc::vec::Vec;
 
 use crate::heap::Heap;
 use crate::seeded::{self, Bug};
+use crate::standing::{Member, Pool, Standing};
 use crate::{NotBefore, Program, QosError, SECOND_NS};
 
 /// Whose turn it is on one device, among the channels of one sidecore.
@@ -23,6 +24,10 @@ pub struct Scheduler {
     virtual_time: u64,
     /// Cost of reserved turns since a shared one. Below 0: a forced turn was larger than its part.
     since_shared: i64,
+    /// Those who are ready.
+    pool: Pool,
+    /// The time that was last told.
+    now_ns: u64,
 }
 
 /// A channel, as the scheduler knows it.
@@ -38,6 +43,7 @@ struct Entry {
     /// mClock's P tag: what it has had for its share, and the part beyond.
     had: u64,
     had_rest: u64,
+    member: Member,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,6 +117,8 @@ impl Scheduler {
             throttled: Heap::new(places),
             virtual_time: 0,
             since_shared: 0,
+            pool: Pool::default(),
+            now_ns: 0,
         }
     }
 
@@ -151,7 +159,7 @@ impl Scheduler {
 
     /// Frees a place.
     pub fn remove(&mut self, place: u16) {
-        self.leave_heaps(place);
+        self.rest(place, State::Idle);
         if let Some(entry) = self.entries.get_mut(usize::from(place)) {
             *entry = Entry::default();
         }
@@ -174,8 +182,15 @@ impl Scheduler {
         };
         entry.claim_rest = 0;
         entry.had_rest = 0;
+        let ready = entry.state == State::Ready;
+        if ready {
+            self.pool.leave(&mut entry.member, old, entry.share, now_ns);
+        }
         entry.reservation = new;
         entry.share = u64::from(program.share);
+        if ready {
+            self.pool.join(&mut entry.member, entry.share, now_ns);
+        }
         if entry.state == State::Ready {
             self.enter_heaps(place);
         }
@@ -200,6 +215,8 @@ impl Scheduler {
         }
         entry.had = entry.had.max(level);
         entry.state = State::Ready;
+        self.now_ns = now_ns;
+        self.pool.join(&mut entry.member, entry.share, now_ns);
         self.throttled.remove(place);
         self.enter_heaps(place);
     }
@@ -228,11 +245,17 @@ impl Scheduler {
     #[inline]
     fn rest(&mut self, place: u16, state: State) -> bool {
         let Some(entry) = self.entries.get_mut(usize::from(place)) else { return false };
-        if entry.state == State::Free {
-            return false;
+        match entry.state {
+            State::Free => return false,
+            State::Ready => {
+                self.pool.leave(&mut entry.member, entry.reservation, entry.share, self.now_ns);
+                self.shared.remove(place);
+                self.reserved.remove(place);
+            }
+            State::Throttled => self.throttled.remove(place),
+            State::Idle | State::Blocked => {}
         }
         entry.state = state;
-        self.leave_heaps(place);
         true
     }
 
@@ -247,6 +270,7 @@ impl Scheduler {
     /// Whose turn it is. The same again, until it is charged or its state changes.
     #[inline]
     pub fn next(&mut self, now_ns: u64) -> Next {
+        self.now_ns = now_ns;
         while self.due(now_ns).is_some() {}
         let claims = self.reserved.first().filter(|claim| claim.key <= now_ns);
         let forced = self.since_shared >= RESERVED_RUN;
@@ -286,6 +310,8 @@ impl Scheduler {
                 self.since_shared = self.since_shared.saturating_sub(part).max(least);
             }
         }
+        entry.member.got(cost);
+        self.pool.give(cost);
         if !seeded::is(Bug::StrictPriority) {
             let share = entry.share.max(1);
             let had = cost.saturating_mul(HAD_SCALE).saturating_add(entry.had_rest);
@@ -306,6 +332,15 @@ impl Scheduler {
     #[must_use]
     pub fn next_due_ns(&self) -> Option<u64> {
         self.throttled.first().map(|due| due.key)
+    }
+
+    /// How a channel has fared since this was last asked.
+    pub fn take_standing(&mut self, place: u16, now_ns: u64) -> Standing {
+        let Some(entry) = self.entries.get_mut(usize::from(place)) else { return Standing::default() };
+        if entry.state == State::Ready {
+            self.pool.settle(&mut entry.member, entry.reservation, entry.share, now_ns);
+        }
+        entry.member.take()
     }
 
     /// How many channels have requests and may go.
@@ -330,13 +365,6 @@ impl Scheduler {
         } else {
             self.reserved.remove(place);
         }
-    }
-
-    #[inline]
-    fn leave_heaps(&mut self, place: u16) {
-        self.shared.remove(place);
-        self.reserved.remove(place);
-        self.throttled.remove(place);
     }
 
     /// Brings all that was had back to near 0. What lies below the level would be raised to it on asking anew all the same.

@@ -61,7 +61,7 @@ pub use outcome::Outcome;
 pub use path::{ChannelPath, HopKind, PathHop};
 pub use role::{Caller, Members, Role, Roles, TenantRoles};
 pub use server::{BindError, Bounds, ConnectionId, Request, Server, Ticket};
-pub use sidecore::{SidecoreChannel, SidecoreInfo, SidecoreMode, SidecoreRest};
+pub use sidecore::{Bucket, SidecoreChannel, SidecoreInfo, SidecoreMode, SidecoreRest};
 pub use status::{EventCounts, Status};
 pub use target::Target;
 pub use view::View;

@@ -16,12 +16,25 @@ pub struct SidecoreInfo {
     pub busy_permille: u32,
     /// Channels it serves.
     pub channels: u32,
+    /// How long its rounds of everything took since its start, busy or not, shortest first: what disturbs it shows in the
+    /// difference of two. Not told in `status`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breath_time: Vec<Bucket>,
     /// How it rests.
     #[serde(default)]
     pub rest: SidecoreRest,
     /// The channels it serves, by name. Not told in `status`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub serves: Vec<SidecoreChannel>,
+}
+
+/// How many of what was measured lie between the bucket before and this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Bucket {
+    /// The longest that it holds.
+    pub up_to_ns: u64,
+    /// How many.
+    pub count: u64,
 }
 
 /// A channel, as a part of its sidecore's load.

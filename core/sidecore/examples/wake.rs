@@ -269,6 +269,10 @@ impl BlockQueue for Noting {
         self.inner.poll(budget, sink)
     }
 
+    fn ends_at_once(&self) -> bool {
+        self.inner.ends_at_once()
+    }
+
     fn has_ended(&self) -> bool {
         self.inner.has_ended()
     }

@@ -8,6 +8,7 @@ use vfiomux_channel::{Asked, BlockChannel, ChannelId, CommandTag, ExtentMap, Rem
 use vfiomux_guest::MemoryMap;
 
 use crate::device::{Device, Router, Seat};
+use crate::sidecore::SHOWN_AT_ONCE;
 use crate::wake::Source;
 use crate::{Answer, DeviceSlot, Order, Refusal, Report, Sidecore, Ticket};
 
@@ -370,6 +371,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
         device.flushes.make_room(channel.settings().namespace, device.channels as usize);
         *seat = Seat {
             device: slot.0,
+            part: if device.queue.ends_at_once() { SHOWN_AT_ONCE } else { u32::MAX },
             flush_noted: false,
             last_incarnation: incarnation,
             channel: Some(channel),

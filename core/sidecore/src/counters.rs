@@ -9,6 +9,8 @@ pub struct SidecoreCounters {
     pub busy_breaths: Counter,
     /// Time spent in busy rounds, in nanoseconds: from a busy breath's start to the next breath's.
     pub busy_ns: Counter,
+    /// How long each breath took, busy or not: from its start to the next one's, or to the decision to sleep.
+    pub breath_time: Histogram,
     /// Time spent looking in vain, in nanoseconds.
     pub spun_ns: Counter,
     /// Times it went to sleep.

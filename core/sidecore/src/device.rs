@@ -19,8 +19,6 @@ pub(crate) struct Device<Q> {
     pub(crate) pace: Pace,
     /// Channels on it.
     pub(crate) channels: u32,
-    /// Its commands end where they are submitted: seen of one of them.
-    pub(crate) ends_at_once: bool,
     /// It answers no more.
     pub(crate) gone: bool,
     pub(crate) gone_reported: bool,
@@ -35,7 +33,6 @@ impl<Q: BlockQueue> Device<Q> {
             schedule: None,
             pace: Pace::default(),
             channels: 0,
-            ends_at_once: false,
             gone: false,
             gone_reported: false,
         }
@@ -53,6 +50,8 @@ pub(crate) struct Seat {
     pub(crate) channel: Option<Box<BlockChannel>>,
     /// Index of the device that the channel lies on.
     pub(crate) device: u16,
+    /// Requests that its guest is shown the answers to while others of the same breath are taken.
+    pub(crate) part: u32,
     /// Its wish for a flush is noted.
     pub(crate) flush_noted: bool,
     /// There may be something to do for the channel in this breath: a ring has moved, a command has ended, its last turn left

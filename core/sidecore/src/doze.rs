@@ -38,6 +38,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let lull = if lull == Lull::Sleep { self.set_alarm(&clock) } else { lull };
         if lull == Lull::Sleep {
             self.counters().naps.add(1);
+            if self.scheduled {
+                self.tell_standings(clock());
+            }
             self.sleep();
             // Nothing waited while we slept: what is found next came after the sleep began.
             self.looked_ns = u64::MAX;

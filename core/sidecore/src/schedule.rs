@@ -9,7 +9,7 @@
 
 use vfiomux_block::BlockQueue;
 use vfiomux_channel::{BlockChannel, Portion, Served};
-use vfiomux_qos::{Next, Scheduler, Window};
+use vfiomux_qos::{Next, Scheduler, Standing, Window};
 
 use crate::device::Device;
 use crate::{Pace, Sidecore, Work};
@@ -25,14 +25,28 @@ pub(crate) struct Schedule {
     left: u32,
     /// More is asked for than there is room for.
     contended: bool,
+    /// It was so since control was last told how each channel fares.
+    untold: bool,
+    told_ns: u64,
 }
+
+/// How often control is told how each channel fares, while more is asked for than there is room for.
+const TOLD_EVERY_NS: u64 = 100_000_000;
 
 impl Schedule {
     fn new(places: u16, pace: &Pace, in_flight: u32) -> Self {
         let mut window = Window::new(pace.window_commands);
         window.sent(in_flight);
         let slice_cost = pace.slice_cost;
-        Self { scheduler: Scheduler::new(places), window, slice_cost, left: 0, contended: false }
+        Self {
+            scheduler: Scheduler::new(places),
+            window,
+            slice_cost,
+            left: 0,
+            contended: false,
+            untold: false,
+            told_ns: 0,
+        }
     }
 
     /// Commands of channels went to the device.
@@ -74,17 +88,30 @@ impl<Q: BlockQueue> Sidecore<Q> {
             let place = self.first_turn + step;
             let place = if place < turns { place } else { place - turns };
             let Some(&index) = self.turns.get(place) else { continue };
-            if self.seats.get(usize::from(index)).is_some_and(|seat| seat.active)
-                && let Some(budget) = self.allowance(index, now_ns)
-            {
-                let served = self.serve_channel(index, Portion::whole(budget), now_ns, work);
-                work.more |= served.more;
-                self.note(index, served, now_ns);
+            if self.seats.get(usize::from(index)).is_some_and(|seat| seat.active) {
+                self.serve_freely(index, now_ns, work);
             }
         }
         for slot in 0..self.devices.len() {
             self.serve_contended(slot, now_ns, work);
         }
+    }
+
+    /// Gives a channel its turn, or leaves that to the scheduler when the device has no room for all that is asked for.
+    fn serve_freely(&mut self, index: u16, now_ns: u64, work: &mut Work) {
+        let requests = self.budgets.requests;
+        let Some(schedule) = self.schedule_of(index) else {
+            return self.serve_in_parts(index, requests, now_ns, work);
+        };
+        if schedule.contended || schedule.left == 0 {
+            schedule.contended = true;
+            schedule.scheduler.ready(index, now_ns);
+            return;
+        }
+        let portion = Portion::whole(requests.min(schedule.left));
+        let served = self.serve_channel(index, portion, now_ns, work);
+        work.more |= served.more;
+        self.note(index, served, now_ns);
     }
 
     /// Sees what each window has room for, and gives a turn to the channels whose limits may have let go.
@@ -107,20 +134,6 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 }
             }
         }
-    }
-
-    /// How many requests a channel may take now; `None` when the scheduler gives it its turn.
-    fn allowance(&mut self, index: u16, now_ns: u64) -> Option<u32> {
-        let requests = self.budgets.requests;
-        let seat = self.seats.get(usize::from(index))?;
-        let device = self.devices.get_mut(usize::from(seat.device))?.as_mut()?;
-        let Some(schedule) = &mut device.schedule else { return Some(requests) };
-        if schedule.contended || schedule.left == 0 {
-            schedule.contended = true;
-            schedule.scheduler.ready(index, now_ns);
-            return None;
-        }
-        Some(requests.min(schedule.left))
     }
 
     /// Notes how a channel stands after a turn that the scheduler did not give.
@@ -163,6 +176,38 @@ impl<Q: BlockQueue> Sidecore<Q> {
         if let Some(schedule) = self.contended(slot) {
             schedule.contended = schedule.scheduler.backlogged() > 0;
             work.more |= schedule.contended;
+            schedule.untold = true;
+            if now_ns.saturating_sub(schedule.told_ns) >= TOLD_EVERY_NS {
+                self.tell_standing(slot, now_ns);
+            }
+        }
+    }
+
+    /// Adds to the counters of a device's channels how each has fared.
+    fn tell_standing(&mut self, slot: usize, now_ns: u64) {
+        let Self { devices, seats, .. } = self;
+        let Some(Some(Device { schedule: Some(schedule), .. })) = devices.get_mut(slot) else { return };
+        (schedule.untold, schedule.told_ns) = (false, now_ns);
+        for (index, seat) in (0u16..).zip(seats).filter(|(_, seat)| usize::from(seat.device) == slot) {
+            if let Some(channel) = &seat.channel {
+                let Standing { ready_ns, cost, reserved_due, share_due } =
+                    schedule.scheduler.take_standing(index, now_ns);
+                let counters = channel.counters();
+                counters.contended_ns.add(ready_ns);
+                counters.contended_cost.add(cost);
+                counters.reserved_due_cost.add(reserved_due);
+                counters.share_due_cost.add(share_due);
+            }
+        }
+    }
+
+    /// The same before a sleep, which may be long, of every device that has something untold.
+    pub(crate) fn tell_standings(&mut self, now_ns: u64) {
+        for slot in 0..self.devices.len() {
+            let device = self.devices.get(slot).and_then(Option::as_ref);
+            if device.and_then(|device| device.schedule.as_ref()).is_some_and(|schedule| schedule.untold) {
+                self.tell_standing(slot, now_ns);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use crate::wake::{Source, WakeSet};
 use crate::{DeviceSlot, Handle, Mode, Report, SidecoreCounters, SidecoreError};
 
 /// Answers that a guest is shown at once where commands end as they are submitted: a cache line of its used ring.
-const SHOWN_AT_ONCE: u32 = 8;
+pub(crate) const SHOWN_AT_ONCE: u32 = 8;
 
 /// How much is done in a breath at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,8 +246,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
 
     /// Gives a channel its turn, of at most `budget` requests. Where commands end as they are submitted, its guest is shown the
     /// answers to one part of what waited while we take the next: else one of the two would always be waiting for the other.
-    fn serve_in_parts(&mut self, index: u16, budget: u32, now_ns: u64, work: &mut Work) {
-        let part = if self.ends_at_once(index) { SHOWN_AT_ONCE } else { u32::MAX };
+    pub(crate) fn serve_in_parts(&mut self, index: u16, budget: u32, now_ns: u64, work: &mut Work) {
+        let part = self.seats.get(usize::from(index)).map_or(u32::MAX, |seat| seat.part);
         let mut left = budget;
         loop {
             let served = self.serve_channel(index, Portion { part, ..Portion::whole(left) }, now_ns, work);
@@ -260,12 +260,6 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 channel.show();
             }
         }
-    }
-
-    /// Whether the commands of a channel end where they are submitted, as far as is known.
-    fn ends_at_once(&self, index: u16) -> bool {
-        let device = self.seats.get(usize::from(index)).map(|seat| usize::from(seat.device));
-        device.and_then(|device| self.devices.get(device)?.as_ref()).is_some_and(|device| device.ends_at_once)
     }
 
     /// Gives a channel a turn, or a part of one.
@@ -283,11 +277,10 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let slot = seat.device;
         let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return none };
         let turn = Turn { now_ns, looked_ns: self.looked_ns, portion };
-        let lane = channel.lane().filter(|_| device.schedule.is_some());
-        let before = lane.map_or(0, |lane| device.queue.in_flight(lane));
+        let before = if device.schedule.is_some() { device.queue.in_flight_total() } else { 0 };
         let served = channel.serve(turn, &mut *device.queue);
-        if let (Some(schedule), Some(lane)) = (&mut device.schedule, lane) {
-            schedule.sent(device.queue.in_flight(lane).saturating_sub(before));
+        if let Some(schedule) = &mut device.schedule {
+            schedule.sent(device.queue.in_flight_total().saturating_sub(before));
         }
         // What is returned in this breath is published, also of a channel that was not found by a look.
         seat.active = true;
@@ -304,7 +297,6 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let id = channel.id();
         // What has ended where it was submitted is returned while its state is still in the cache.
         if device.queue.has_ended() {
-            device.ends_at_once = true;
             let Device { queue, flushes, schedule, gone, .. } = device;
             let counters = mailbox.counters();
             let mut router =

@@ -160,6 +160,7 @@ fn run<Q: BlockQueue>(mut sidecore: Sidecore<Q>, mut spin: Spin) -> Sidecore<Q> 
         let then_ns = std::mem::replace(&mut now_ns, clock_ns());
         let spent_ns = now_ns.saturating_sub(then_ns);
         let counters = sidecore.counters();
+        counters.breath_time.record(spent_ns);
         if !work.is_idle() {
             counters.busy_ns.add(spent_ns);
             counters.short_naps.add(u64::from(spin.busy(then_ns)));

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use vfiomux_rpc::{SidecoreChannel, SidecoreInfo, SidecoreMode, SidecoreRest};
+use vfiomux_rpc::{Bucket, SidecoreChannel, SidecoreInfo, SidecoreMode, SidecoreRest};
 
 use crate::table::{Cell, Facts, Paint, Table, word};
 use crate::units;
@@ -35,6 +35,7 @@ pub(crate) fn details(sidecore: &SidecoreInfo, paint: Paint) -> String {
     facts.add("channels", sidecore.channels.to_string());
     facts.add("busy", format!("{} of late", busy(sidecore.busy_permille)));
     facts.add("time", time(rest));
+    facts.add("rounds", rounds(&sidecore.breath_time));
     facts.add("sleeps", format!("{}, {} of them too short to pay", rest.naps, rest.short_naps));
     facts.add_some("a sleep costs", (rest.sleep_cost_ns > 0).then(|| units::nanoseconds(rest.sleep_cost_ns)));
     facts.add(
@@ -65,6 +66,22 @@ pub(crate) fn details(sidecore: &SidecoreInfo, paint: Paint) -> String {
         text.push_str(&serves(sidecore, paint));
     }
     text
+}
+
+/// How long rounds took.
+fn rounds(buckets: &[Bucket]) -> String {
+    let total: u64 = buckets.iter().map(|bucket| bucket.count).sum();
+    let Some(longest) = buckets.last() else { return "-".to_owned() };
+    let within = |one_in: u64| {
+        let mut beyond = total;
+        let bucket = buckets.iter().find(|bucket| {
+            beyond = beyond.saturating_sub(bucket.count);
+            beyond <= total / one_in
+        });
+        units::nanoseconds(bucket.unwrap_or(longest).up_to_ns)
+    };
+    let longest = units::nanoseconds(longest.up_to_ns);
+    format!("half within {}, 99.9% within {}, none above {longest}", within(2), within(1000))
 }
 
 /// The channels, those first that take most of its time.

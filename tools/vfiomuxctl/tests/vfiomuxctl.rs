@@ -9,8 +9,8 @@ use assert_cmd::Command;
 use daemon::{Daemon, channel, claimed_device, held_device};
 use serde_json::{Value, json};
 use vfiomux_rpc::{
-    Change, ChannelPath, Distribution, Endpoint, EndpointMode, ErrorCode, Event, EventCounts, EventKind,
-    EventList, Gap, HopKind, Lane, Method, Object, ObjectKind, Outcome, RpcError, SidecoreChannel,
+    Bucket, Change, ChannelPath, Distribution, Endpoint, EndpointMode, ErrorCode, Event, EventCounts,
+    EventKind, EventList, Gap, HopKind, Lane, Method, Object, ObjectKind, Outcome, RpcError, SidecoreChannel,
     SidecoreInfo, SidecoreMode, SidecoreRest, Status, Subscription, call,
 };
 
@@ -67,6 +67,11 @@ fn sidecore() -> SidecoreInfo {
         mode: SidecoreMode::Adaptive,
         busy_permille: 125,
         channels: 2,
+        breath_time: vec![
+            Bucket { up_to_ns: 127, count: 9_000 },
+            Bucket { up_to_ns: 2_303, count: 990 },
+            Bucket { up_to_ns: 40_959, count: 10 },
+        ],
         rest: SidecoreRest {
             asleep: true,
             spin_max_us: 50,
@@ -249,6 +254,7 @@ now             asleep
 channels        2
 busy            12.5% of late
 time            10.0% serving, 5.0% looking in vain, 85.0% asleep
+rounds          half within 127ns, 99.9% within 40.9us, none above 40.9us
 sleeps          20, 3 of them too short to pay
 a sleep costs   6.5us
 woken by        kicks 12, devices 7, control 1

@@ -116,6 +116,11 @@ impl BlockQueue for DeviceQueue {
     }
 
     #[inline]
+    fn ends_at_once(&self) -> bool {
+        each!(self, queue => queue.ends_at_once())
+    }
+
+    #[inline]
     fn has_ended(&self) -> bool {
         each!(self, queue => queue.has_ended())
     }

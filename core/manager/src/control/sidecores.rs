@@ -1,8 +1,8 @@
 //! The sidecores as an operator sees and sets them.
 
 use vfiomux_rpc::{
-    Caller, Change, ErrorCode, EventKind, Lane, ObjectKind, Outcome, RpcError, SidecoreChannel, SidecoreInfo,
-    SidecoreMode, SidecoreRest, Ticket, call,
+    Bucket, Caller, Change, ErrorCode, EventKind, Lane, ObjectKind, Outcome, RpcError, SidecoreChannel,
+    SidecoreInfo, SidecoreMode, SidecoreRest, Ticket, call,
 };
 use vfiomux_sidecore::{Mode, Order, SidecoreError, SidecoreThread, ThreadSettings};
 
@@ -119,6 +119,12 @@ impl Control {
             mode: line.mode,
             busy_permille: line.busy_permille,
             channels: count(serves.len()),
+            breath_time: counters
+                .breath_time
+                .snapshot()
+                .buckets()
+                .map(|(up_to_ns, count)| Bucket { up_to_ns, count })
+                .collect(),
             rest: SidecoreRest {
                 asleep: line.handle.is_asleep(),
                 spin_max_us: self.config.sidecores.spin_us,

@@ -234,9 +234,12 @@ impl Control {
     }
 }
 
-/// Sidecores without their channels.
+/// Sidecores without their channels and histograms.
 fn in_short(sidecores: Vec<SidecoreInfo>) -> Vec<SidecoreInfo> {
-    sidecores.into_iter().map(|info| SidecoreInfo { serves: Vec::new(), ..info }).collect()
+    sidecores
+        .into_iter()
+        .map(|info| SidecoreInfo { serves: Vec::new(), breath_time: Vec::new(), ..info })
+        .collect()
 }
 
 fn plan(seat: &Seat) -> Plan {

@@ -163,7 +163,7 @@ fn the_largest_numbers_neither_overflow_nor_overfill() {
         bucket.take(u32::MAX);
     }
     bucket.refill(u64::MAX);
-    assert_eq!(bucket.tokens(), i128::from(Rate::MAX));
+    assert_eq!(bucket.tokens(), Rate::MAX.cast_signed());
     let mut slowest = Bucket::new(Rate { per_second: 1, burst: 1 }, u64::MAX - 5);
     slowest.take(u32::MAX);
     assert_eq!(slowest.affordable_at_ns(1), u64::MAX);

@@ -3,7 +3,7 @@ use core::sync::atomic::Ordering;
 
 use super::{Changed, Group, Line, Terms, ZERO_NS, place};
 use crate::program::Measure;
-use crate::{Io, Limits, NotBefore};
+use crate::{Io, Limits, NotBefore, SECOND_NS};
 
 /// A channel's part of a [`Group`].
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub struct Lease {
     group: Arc<Group>,
     /// The group's, when its terms were last looked at.
     epoch: u64,
+    /// The time that `usable` of the parts is of.
+    as_of_ns: u64,
     parts: [Part; Limits::COUNT],
 }
 
@@ -18,6 +20,8 @@ pub struct Lease {
 #[derive(Debug, Clone, Copy)]
 struct Part {
     measure: Measure,
+    /// Tokens that may be used now, without a further look; all that there are when there is no limit.
+    usable: u64,
     terms: Terms,
     /// What is used first. Empty only when both are.
     first: Stretch,
@@ -27,6 +31,8 @@ struct Part {
 /// Tokens that were leased and not used: the end of a stretch of the line.
 #[derive(Debug, Clone, Copy, Default)]
 struct Stretch {
+    /// None of the tokens lies before this.
+    from_ns: u64,
     to_ns: u64,
     tokens: u64,
 }
@@ -37,7 +43,7 @@ impl Lease {
     pub fn new(group: Arc<Group>) -> Self {
         let epoch = group.epoch.load(Ordering::Acquire);
         let parts = group.lines.each_ref().map(Part::new);
-        Self { group, epoch, parts }
+        Self { group, epoch, as_of_ns: u64::MAX, parts }
     }
 
     /// The group.
@@ -52,27 +58,16 @@ impl Lease {
     /// [`NotBefore`]: when it will. What was leased is kept for then.
     #[inline]
     pub fn affords(&mut self, io: Io, now_ns: u64) -> Result<(), NotBefore> {
-        let now_ns = place(now_ns);
         // Pairs with `Group::retune`.
-        let epoch = self.group.epoch.load(Ordering::Acquire);
-        if epoch != self.epoch {
-            self.epoch = epoch;
-            self.renew();
-        }
-        let mut ready_ns = 0;
-        for (part, line) in self.parts.iter_mut().zip(&self.group.lines) {
-            let tokens = u64::from(part.measure.tokens(io));
-            if part.terms.per_second > 0 && tokens > 0 {
-                ready_ns = ready_ns.max(part.ready_ns(line, tokens, now_ns));
-            }
-        }
-        if ready_ns <= now_ns { Ok(()) } else { Err(NotBefore(ready_ns - ZERO_NS)) }
+        let is_new = self.as_of_ns != now_ns || self.epoch != self.group.epoch.load(Ordering::Acquire);
+        let enough = |part: &Part| u64::from(part.measure.tokens(io)) <= part.usable;
+        if !is_new && self.parts.iter().all(enough) { Ok(()) } else { self.look(io, now_ns) }
     }
 
     /// Takes what a request takes, which the group [affords](Self::affords).
     #[inline]
     pub fn charge(&mut self, io: Io) {
-        for part in &mut self.parts {
+        for part in self.parts.iter_mut().filter(|part| part.terms.per_second > 0) {
             part.take(u64::from(part.measure.tokens(io)));
         }
     }
@@ -84,12 +79,25 @@ impl Lease {
         }
     }
 
-    /// Goes on by the terms in force.
+    /// Sees what may be used now, and leases more.
     #[cold]
-    fn renew(&mut self) {
+    fn look(&mut self, io: Io, now_ns: u64) -> Result<(), NotBefore> {
+        let epoch = self.group.epoch.load(Ordering::Acquire);
+        let renewed = epoch != core::mem::replace(&mut self.epoch, epoch);
+        self.as_of_ns = now_ns;
+        let now_ns = place(now_ns);
+        let mut ready_ns = 0;
         for (part, line) in self.parts.iter_mut().zip(&self.group.lines) {
-            part.renew(line);
+            if renewed {
+                part.renew(line);
+            }
+            let tokens = u64::from(part.measure.tokens(io));
+            if part.terms.per_second > 0 {
+                ready_ns = ready_ns.max(part.ready_ns(line, tokens, now_ns));
+                part.usable = part.mature(now_ns);
+            }
         }
+        if ready_ns <= now_ns { Ok(()) } else { Err(NotBefore(ready_ns - ZERO_NS)) }
     }
 }
 
@@ -102,35 +110,49 @@ impl Drop for Lease {
 impl Part {
     fn new(line: &Line) -> Self {
         let (_, terms) = line.look();
-        Self { measure: line.measure, terms, first: Stretch::default(), second: Stretch::default() }
+        let usable = if terms.per_second > 0 { 0 } else { u64::MAX };
+        let (first, second) = Default::default();
+        Self { measure: line.measure, usable, terms, first, second }
     }
 
     /// When so many tokens may be used, which are held from now on.
-    #[inline]
     fn ready_ns(&mut self, line: &Line, tokens: u64, now_ns: u64) -> u64 {
         self.lapse(now_ns);
+        if tokens == 0 {
+            return 0;
+        }
         while self.first.tokens + self.second.tokens < tokens {
             if self.lease(line, tokens, now_ns).is_err() {
                 self.renew(line);
                 if self.terms.per_second == 0 {
-                    return now_ns;
+                    return 0;
                 }
                 self.lapse(now_ns);
             }
         }
         let Self { first, second, terms, .. } = self;
         let held = if tokens <= first.tokens { *first } else { second.after(first.tokens) };
+        if held.to_ns <= now_ns + terms.half_ns {
+            return 0;
+        }
         let end_ns = held.to_ns - terms.length_down_ns(held.tokens - tokens);
         end_ns.saturating_sub(terms.half_ns.max(terms.length_down_ns(tokens)))
     }
 
+    /// How many tokens may be used now, of the first stretch, by requests that are not large.
+    fn mature(&self, now_ns: u64) -> u64 {
+        let Self { first, terms, .. } = self;
+        let beyond_ns = first.to_ns.saturating_sub(now_ns + terms.half_ns);
+        if beyond_ns == 0 {
+            return first.tokens;
+        }
+        let beyond = (u128::from(beyond_ns) * u128::from(terms.per_second)).div_ceil(u128::from(SECOND_NS));
+        u64::try_from(beyond).map_or(0, |beyond| first.tokens.saturating_sub(beyond))
+    }
+
     /// Forgets what was not used in time.
-    #[inline]
     fn lapse(&mut self, now_ns: u64) {
         let Self { first, second, terms, .. } = self;
-        if first.tokens == 0 {
-            return;
-        }
         let from_ns = now_ns.saturating_sub(terms.half_ns);
         first.lapse(from_ns, terms);
         if first.tokens == 0 {
@@ -141,7 +163,6 @@ impl Part {
 
     /// Leases what `tokens` are more than is held, or all of them when what is held will have lapsed by the time that the rest
     /// may be used; and a slice, if that is more.
-    #[cold]
     fn lease(&mut self, line: &Line, tokens: u64, now_ns: u64) -> Result<(), Changed> {
         let Self { first, second, terms, .. } = self;
         if second.tokens > 0 {
@@ -149,27 +170,24 @@ impl Part {
         }
         let missing = tokens - first.tokens;
         let before_ns = terms.half_ns.max(terms.length_down_ns(tokens)) + terms.half_ns;
-        let from_ns = first.to_ns.saturating_sub(terms.length_up_ns(first.tokens));
+        let held_from_ns = first.to_ns.saturating_sub(terms.length_up_ns(first.tokens));
         let in_time = |at_ns: u64| {
             let end_ns = at_ns.saturating_add(terms.length_up_ns(missing));
-            first.tokens > 0 && end_ns.saturating_sub(before_ns) <= from_ns
+            first.tokens > 0 && end_ns.saturating_sub(before_ns) <= held_from_ns
         };
         // Whole requests of this size, so that nothing is left over.
         let slice = (terms.slice / tokens).max(1) * tokens;
         let wanted = |at_ns| if in_time(at_ns) { missing.max(slice) } else { slice };
-        let (to_ns, leased) = line.lease(terms, now_ns, wanted)?;
-        let more = Stretch { to_ns, tokens: leased };
-        if first.tokens > 0 && leased >= missing && in_time(to_ns - terms.length_up_ns(leased)) {
-            *second = more;
-        } else {
-            *first = more;
-        }
+        let (from_ns, to_ns, leased) = line.lease(terms, now_ns, wanted)?;
+        let place = if in_time(from_ns) { second } else { first };
+        *place = Stretch { from_ns, to_ns, tokens: leased };
         Ok(())
     }
 
     #[inline]
     fn take(&mut self, tokens: u64) {
-        let Self { first, second, .. } = self;
+        let Self { usable, first, second, .. } = self;
+        *usable = usable.saturating_sub(tokens);
         if tokens < first.tokens {
             first.tokens -= tokens;
         } else {
@@ -180,16 +198,17 @@ impl Part {
     }
 
     fn release(&mut self, line: &Line) {
-        for Stretch { to_ns, tokens } in [core::mem::take(&mut self.second), core::mem::take(&mut self.first)]
+        for Stretch { to_ns, tokens, .. } in
+            [core::mem::take(&mut self.second), core::mem::take(&mut self.first)]
         {
             if tokens > 0 {
+                self.usable = 0;
                 line.take_back(&self.terms, to_ns, tokens);
             }
         }
     }
 
     /// Goes on by the terms in force. What is held is carried over from those just before them.
-    #[cold]
     fn renew(&mut self, line: &Line) {
         let (_, terms) = line.look();
         if terms.epoch == self.terms.epoch {
@@ -198,29 +217,33 @@ impl Part {
         let kept = terms.epoch == self.terms.epoch + 1 && terms.per_second > 0 && terms.before > 0;
         for stretch in [&mut self.first, &mut self.second] {
             if kept && stretch.tokens > 0 {
+                stretch.from_ns = terms.carry_over(stretch.from_ns);
                 stretch.to_ns = terms.carry_over(stretch.to_ns);
             } else {
                 *stretch = Stretch::default();
             }
         }
+        self.usable = if terms.per_second > 0 { 0 } else { u64::MAX };
         self.terms = terms;
     }
 }
 
 impl Stretch {
     /// Forgets what lies before `from_ns`.
-    #[inline]
     fn lapse(&mut self, from_ns: u64, terms: &Terms) {
-        if self.to_ns.saturating_sub(terms.length_up_ns(self.tokens)) >= from_ns {
+        if self.from_ns >= from_ns || self.tokens == 0 {
+            return;
+        }
+        self.from_ns = self.to_ns.saturating_sub(terms.length_up_ns(self.tokens));
+        if self.from_ns >= from_ns {
             return;
         }
         let left_ns = self.to_ns.saturating_sub(from_ns);
-        let left = u128::from(left_ns) * u128::from(terms.per_second) / u128::from(crate::SECOND_NS);
+        let left = u128::from(left_ns) * u128::from(terms.per_second) / u128::from(SECOND_NS);
         self.tokens = u64::try_from(left).map_or(self.tokens, |left| left.min(self.tokens));
     }
 
     /// The same end, counted with the tokens before it.
-    #[inline]
     fn after(self, tokens: u64) -> Self {
         Self { tokens: self.tokens + tokens, ..self }
     }
