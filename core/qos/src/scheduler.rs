@@ -28,6 +28,8 @@ pub struct Scheduler {
     pool: Pool,
     /// The time that was last told.
     now_ns: u64,
+    /// Channels that are neither idle nor gone.
+    awake: u32,
 }
 
 /// A channel, as the scheduler knows it.
@@ -119,6 +121,7 @@ impl Scheduler {
             since_shared: 0,
             pool: Pool::default(),
             now_ns: 0,
+            awake: 0,
         }
     }
 
@@ -214,6 +217,7 @@ impl Scheduler {
             entry.claim_rest = 0;
         }
         entry.had = entry.had.max(level);
+        self.awake += u32::from(entry.state == State::Idle);
         entry.state = State::Ready;
         self.now_ns = now_ns;
         self.pool.join(&mut entry.member, entry.share, now_ns);
@@ -253,8 +257,10 @@ impl Scheduler {
                 self.reserved.remove(place);
             }
             State::Throttled => self.throttled.remove(place),
-            State::Idle | State::Blocked => {}
+            State::Idle => self.awake += 1,
+            State::Blocked => {}
         }
+        self.awake -= u32::from(state == State::Idle);
         entry.state = state;
         true
     }
@@ -341,6 +347,13 @@ impl Scheduler {
             self.pool.settle(&mut entry.member, entry.reservation, entry.share, now_ns);
         }
         entry.member.take()
+    }
+
+    /// Whether no channel has requests.
+    #[inline]
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.awake == 0
     }
 
     /// How many channels have requests and may go.

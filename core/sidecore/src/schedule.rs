@@ -30,6 +30,15 @@ pub(crate) struct Schedule {
     told_ns: u64,
 }
 
+/// Who gives a channel its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The order in which channels stand, as long as there is room for all that is asked for.
+    Order,
+    /// The device's scheduler.
+    Scheduler,
+}
+
 /// How often control is told how each channel fares, while more is asked for than there is room for.
 const TOLD_EVERY_NS: u64 = 100_000_000;
 
@@ -61,6 +70,31 @@ impl Schedule {
         self.window.ended(u32::try_from(commands).unwrap_or(u32::MAX));
     }
 
+    /// How many requests a channel may take in a turn that the scheduler did not give; none when it is to wait for one that it
+    /// gives.
+    #[inline]
+    pub(crate) fn allowance(&mut self, index: u16, now_ns: u64) -> u32 {
+        if self.contended || self.left == 0 {
+            self.contended = true;
+            self.scheduler.ready(index, now_ns);
+            return 0;
+        }
+        self.left
+    }
+
+    /// Notes how a channel stands after such a turn.
+    #[inline]
+    pub(crate) fn note(&mut self, index: u16, served: &Served, now_ns: u64) {
+        if let Some(later) = served.not_before {
+            self.scheduler.throttle(index, later);
+        } else if self.left == 0 && served.again {
+            self.contended = true;
+            self.scheduler.ready(index, now_ns);
+        } else if !self.scheduler.is_quiet() {
+            self.scheduler.idle(index);
+        }
+    }
+
     /// Forgets a channel.
     pub(crate) fn remove(&mut self, place: u16) {
         self.scheduler.remove(place);
@@ -80,42 +114,8 @@ fn is_promised(channel: &BlockChannel) -> bool {
 }
 
 impl<Q: BlockQueue> Sidecore<Q> {
-    /// Gives every channel that has something to do its turn, on devices some of which have a schedule.
-    pub(crate) fn serve_scheduled(&mut self, now_ns: u64, work: &mut Work) {
-        self.open_windows(now_ns);
-        let turns = self.turns.len();
-        for step in 0..turns {
-            let place = self.first_turn + step;
-            let place = if place < turns { place } else { place - turns };
-            let Some(&index) = self.turns.get(place) else { continue };
-            if self.seats.get(usize::from(index)).is_some_and(|seat| seat.active) {
-                self.serve_freely(index, now_ns, work);
-            }
-        }
-        for slot in 0..self.devices.len() {
-            self.serve_contended(slot, now_ns, work);
-        }
-    }
-
-    /// Gives a channel its turn, or leaves that to the scheduler when the device has no room for all that is asked for.
-    fn serve_freely(&mut self, index: u16, now_ns: u64, work: &mut Work) {
-        let requests = self.budgets.requests;
-        let Some(schedule) = self.schedule_of(index) else {
-            return self.serve_in_parts(index, requests, now_ns, work);
-        };
-        if schedule.contended || schedule.left == 0 {
-            schedule.contended = true;
-            schedule.scheduler.ready(index, now_ns);
-            return;
-        }
-        let portion = Portion::whole(requests.min(schedule.left));
-        let served = self.serve_channel(index, portion, now_ns, work);
-        work.more |= served.more;
-        self.note(index, served, now_ns);
-    }
-
     /// Sees what each window has room for, and gives a turn to the channels whose limits may have let go.
-    fn open_windows(&mut self, now_ns: u64) {
+    pub(crate) fn open_windows(&mut self, now_ns: u64) {
         let Self { devices, seats, .. } = self;
         for device in devices.iter_mut().flatten() {
             if device.schedule.as_ref().is_some_and(|schedule| schedule.window.room() == 0) {
@@ -136,20 +136,15 @@ impl<Q: BlockQueue> Sidecore<Q> {
         }
     }
 
-    /// Notes how a channel stands after a turn that the scheduler did not give.
-    fn note(&mut self, index: u16, served: Served, now_ns: u64) {
-        let Some(schedule) = self.schedule_of(index) else { return };
-        if let Some(later) = served.not_before {
-            schedule.scheduler.throttle(index, later);
-        } else if schedule.left == 0 && served.again {
-            schedule.contended = true;
-            schedule.scheduler.ready(index, now_ns);
-        } else {
-            schedule.scheduler.idle(index);
+    /// Gives turns on the devices that more is asked of than they have room for.
+    pub(crate) fn serve_all_contended(&mut self, now_ns: u64, work: &mut Work) {
+        for slot in 0..self.devices.len() {
+            if self.contended(slot).is_some() {
+                self.serve_contended(slot, now_ns, work);
+            }
         }
     }
 
-    /// Gives turns on a device that more is asked of than it has room for.
     fn serve_contended(&mut self, slot: usize, now_ns: u64, work: &mut Work) {
         while let Some(schedule) = self.contended(slot)
             && schedule.left > 0
@@ -158,7 +153,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             let left = schedule.left;
             let cost = schedule.slice_cost;
             let portion = Portion { cost, ..Portion::whole(left.min(self.budgets.requests)) };
-            let served = self.serve_channel(turn.place, portion, now_ns, work);
+            let served = self.serve_channel(turn.place, portion, By::Scheduler, now_ns, work);
             work.more |= served.more;
             let Some(schedule) = self.contended(slot) else { return };
             // Requests that needed no command count as well: a breath is bounded, whatever a guest asks for.
@@ -214,11 +209,6 @@ impl<Q: BlockQueue> Sidecore<Q> {
     fn contended(&mut self, slot: usize) -> Option<&mut Schedule> {
         let device = self.devices.get_mut(slot)?.as_mut()?;
         device.schedule.as_deref_mut().filter(|schedule| schedule.contended)
-    }
-
-    fn schedule_of(&mut self, index: u16) -> Option<&mut Schedule> {
-        let seat = self.seats.get(usize::from(index))?;
-        self.devices.get_mut(usize::from(seat.device))?.as_mut()?.schedule.as_deref_mut()
     }
 
     /// When the first channel that waits for its limit may go on. It wakes us by no descriptor.

@@ -9,6 +9,7 @@ use vfiomux_hw::Guard;
 use crate::answer::Pending;
 use crate::device::{Device, Router, Seat};
 use crate::mailbox::Mailbox;
+use crate::schedule::By;
 use crate::seeded::{self, Bug};
 use crate::service::Services;
 use crate::wake::{Source, WakeSet};
@@ -230,27 +231,30 @@ impl<Q: BlockQueue> Sidecore<Q> {
     fn serve(&mut self, now_ns: u64, work: &mut Work) {
         let (turns, budget) = (self.turns.len(), self.budgets.requests);
         if self.scheduled {
-            self.serve_scheduled(now_ns, work);
-        } else {
-            for step in 0..turns {
-                let place = self.first_turn + step;
-                let place = if place < turns { place } else { place - turns };
-                let Some(&index) = self.turns.get(place) else { continue };
-                if self.seats.get(usize::from(index)).is_some_and(|seat| seat.active) {
-                    self.serve_in_parts(index, budget, now_ns, work);
-                }
+            self.open_windows(now_ns);
+        }
+        for step in 0..turns {
+            let place = self.first_turn + step;
+            let place = if place < turns { place } else { place - turns };
+            let Some(&index) = self.turns.get(place) else { continue };
+            if self.seats.get(usize::from(index)).is_some_and(|seat| seat.active) {
+                self.serve_in_parts(index, budget, now_ns, work);
             }
+        }
+        if self.scheduled {
+            self.serve_all_contended(now_ns, work);
         }
         self.first_turn = if self.first_turn + 1 < turns { self.first_turn + 1 } else { 0 };
     }
 
     /// Gives a channel its turn, of at most `budget` requests. Where commands end as they are submitted, its guest is shown the
     /// answers to one part of what waited while we take the next: else one of the two would always be waiting for the other.
-    pub(crate) fn serve_in_parts(&mut self, index: u16, budget: u32, now_ns: u64, work: &mut Work) {
+    fn serve_in_parts(&mut self, index: u16, budget: u32, now_ns: u64, work: &mut Work) {
         let part = self.seats.get(usize::from(index)).map_or(u32::MAX, |seat| seat.part);
         let mut left = budget;
         loop {
-            let served = self.serve_channel(index, Portion { part, ..Portion::whole(left) }, now_ns, work);
+            let served =
+                self.serve_channel(index, Portion { part, ..Portion::whole(left) }, By::Order, now_ns, work);
             left -= served.requests;
             if !served.more || left == 0 {
                 work.more |= served.more;
@@ -266,7 +270,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
     pub(crate) fn serve_channel(
         &mut self,
         index: u16,
-        portion: Portion,
+        mut portion: Portion,
+        by: By,
         now_ns: u64,
         work: &mut Work,
     ) -> Served {
@@ -276,11 +281,23 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let Some(channel) = &mut seat.channel else { return none };
         let slot = seat.device;
         let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return none };
+        let mut before = 0;
+        if let Some(schedule) = &mut device.schedule {
+            if by == By::Order {
+                portion.budget = portion.budget.min(schedule.allowance(index, now_ns));
+                if portion.budget == 0 {
+                    return none;
+                }
+            }
+            before = device.queue.in_flight_total();
+        }
         let turn = Turn { now_ns, looked_ns: self.looked_ns, portion };
-        let before = if device.schedule.is_some() { device.queue.in_flight_total() } else { 0 };
         let served = channel.serve(turn, &mut *device.queue);
         if let Some(schedule) = &mut device.schedule {
             schedule.sent(device.queue.in_flight_total().saturating_sub(before));
+            if by == By::Order {
+                schedule.note(index, &served, now_ns);
+            }
         }
         // What is returned in this breath is published, also of a channel that was not found by a look.
         seat.active = true;

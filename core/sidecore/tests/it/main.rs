@@ -8,6 +8,7 @@ mod guarantees;
 mod hostile;
 mod moves;
 mod orders;
+mod paced;
 mod thread;
 mod turns;
 mod wakeup;
