@@ -63,6 +63,15 @@ impl Gate {
     /// Charges a request if it is affordable, or if it goes in any case. False: it must wait.
     #[inline]
     pub(crate) fn admit(&mut self, io: Io, in_any_case: bool, now_ns: u64) -> bool {
+        if self.account.is_limited() || self.lease.is_some() {
+            return self.admit_limited(io, in_any_case, now_ns);
+        }
+        self.cost += u64::from(self.account.charge(io));
+        true
+    }
+
+    #[inline(never)]
+    fn admit_limited(&mut self, io: Io, in_any_case: bool, now_ns: u64) -> bool {
         let own = self.account.affords(io);
         // Asked only for what the channel's own limits let go: what a tenant's limit grants is kept for the channel.
         let tenant = match &mut self.lease {

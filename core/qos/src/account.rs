@@ -1,5 +1,5 @@
 use crate::program::Measure;
-use crate::{Bucket, Io, Limits, Program};
+use crate::{Bucket, Io, Limits, Program, Rate};
 
 /// Not affordable before this time, if nothing else is admitted meanwhile. In nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,8 +10,8 @@ pub struct NotBefore(pub u64);
 pub struct Account {
     program: Program,
     /// The limits that there are, in the order of [`Limits::measures`].
-    meters: [Option<Meter>; Limits::COUNT],
-    /// How many of the places at the front are in use.
+    meters: [Meter; Limits::COUNT],
+    /// How many of the places at the front are in use; the others count nothing.
     count: usize,
 }
 
@@ -26,25 +26,25 @@ impl Account {
     /// Starts a program, with full bursts.
     #[must_use]
     pub fn new(program: Program, now_ns: u64) -> Self {
-        let mut account = Self { program, meters: [const { None }; Limits::COUNT], count: 0 };
-        account.place(&[const { None }; Limits::COUNT], now_ns);
+        let mut account = Self { program, meters: Meter::none(), count: 0 };
+        account.place(&Meter::none(), now_ns);
         account
     }
 
     /// Runs another program from now on. A limit that both programs have keeps what is left of it and what is owed, within the
     /// new burst; one that is new begins with a full burst (Q3).
     pub fn retune(&mut self, program: Program, now_ns: u64) {
-        let old = core::mem::replace(&mut self.meters, [const { None }; Limits::COUNT]);
+        let old = core::mem::replace(&mut self.meters, Meter::none());
         self.program = program;
         self.place(&old, now_ns);
     }
 
-    fn place(&mut self, old: &[Option<Meter>], now_ns: u64) {
+    fn place(&mut self, old: &[Meter], now_ns: u64) {
         let limits = self.program.limits.measures();
         let limited = limits.into_iter().filter_map(|(rate, measure)| Some((rate?, measure)));
         self.count = 0;
         for (place, (rate, measure)) in self.meters.iter_mut().zip(limited) {
-            let kept = old.iter().flatten().find(|meter| meter.measure == measure);
+            let kept = old.iter().find(|meter| meter.measure == measure);
             let bucket = match kept {
                 Some(meter) => {
                     let mut bucket = meter.bucket.clone();
@@ -53,9 +53,21 @@ impl Account {
                 }
                 None => Bucket::new(rate, now_ns),
             };
-            *place = Some(Meter { bucket, measure });
+            *place = Meter { bucket, measure };
             self.count += 1;
         }
+    }
+
+    #[inline]
+    fn running(&self) -> &[Meter] {
+        self.meters.get(..self.count).unwrap_or(&self.meters)
+    }
+
+    #[inline]
+    fn running_mut(&mut self) -> &mut [Meter] {
+        // Never more than there are places.
+        let count = self.count.min(Limits::COUNT);
+        &mut self.meters[..count]
     }
 
     /// The program.
@@ -74,7 +86,7 @@ impl Account {
     /// Earns what the time is worth. Once a turn, before its first request.
     #[inline]
     pub fn refill(&mut self, now_ns: u64) {
-        for meter in self.meters.iter_mut().take(self.count).flatten() {
+        for meter in self.running_mut() {
             meter.bucket.refill(now_ns);
         }
     }
@@ -85,14 +97,17 @@ impl Account {
     /// [`NotBefore`]: when they will.
     #[inline]
     pub fn affords(&self, io: Io) -> Result<(), NotBefore> {
-        let meters = self.meters.iter().take(self.count).flatten();
-        if meters.clone().all(|meter| meter.affords(io)) { Ok(()) } else { Err(self.affordable_at(io)) }
+        if self.running().iter().all(|meter| meter.affords(io)) {
+            Ok(())
+        } else {
+            Err(self.affordable_at(io))
+        }
     }
 
     /// Takes what a request takes, affordable or not, and gives its cost.
     #[inline]
     pub fn charge(&mut self, io: Io) -> u32 {
-        for meter in self.meters.iter_mut().take(self.count).flatten() {
+        for meter in self.running_mut() {
             meter.bucket.take(meter.measure.tokens(io));
         }
         self.program.cost.cost(io)
@@ -110,13 +125,18 @@ impl Account {
 
     #[cold]
     fn affordable_at(&self, io: Io) -> NotBefore {
-        let meters = self.meters.iter().take(self.count).flatten().filter(|meter| !meter.affords(io));
+        let meters = self.running().iter().filter(|meter| !meter.affords(io));
         let instants = meters.map(|meter| meter.bucket.affordable_at_ns(meter.measure.tokens(io)));
         NotBefore(instants.max().unwrap_or(0))
     }
 }
 
 impl Meter {
+    fn none() -> [Self; Limits::COUNT] {
+        let one = Rate { per_second: 1, burst: 1 };
+        core::array::from_fn(|_| Self { bucket: Bucket::new(one, 0), measure: Measure::NOTHING })
+    }
+
     #[inline]
     fn affords(&self, io: Io) -> bool {
         let tokens = self.measure.tokens(io);

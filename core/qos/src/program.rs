@@ -1,4 +1,4 @@
-use crate::{CostModel, Guarantees, Io, Limits, QosError, Rate};
+use crate::{CostModel, Direction, Guarantees, Io, Limits, QosError, Rate};
 
 /// Guarantees as a sidecore runs them. Made by control, checked, and handed over whole (Q3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,42 +67,52 @@ impl Default for Program {
     }
 }
 
-/// What a limit counts, and of which requests.
+/// What a limit counts, and of which requests: tokens that a request takes, for being one and for each byte, by direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Measure {
-    /// Tokens for being a request: 0 or 1.
-    pub(crate) per_op: u32,
-    /// Tokens for each byte: 0 or 1.
-    pub(crate) per_byte: u32,
-    /// Whether reads are counted, and writes.
-    pub(crate) reads: bool,
-    pub(crate) writes: bool,
+    read: Tokens,
+    write: Tokens,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tokens {
+    per_op: u32,
+    per_byte: u32,
 }
 
 impl Limits {
     /// The limits with what each counts, in a fixed order.
     pub(crate) fn measures(&self) -> [(Option<Rate>, Measure); Self::COUNT] {
-        let ops = |reads, writes| Measure { per_op: 1, per_byte: 0, reads, writes };
-        let bytes = |reads, writes| Measure { per_op: 0, per_byte: 1, reads, writes };
+        let (none, op, byte) = (Tokens::new(0, 0), Tokens::new(1, 0), Tokens::new(0, 1));
         [
-            (self.ops, ops(true, true)),
-            (self.bytes, bytes(true, true)),
-            (self.read_ops, ops(true, false)),
-            (self.read_bytes, bytes(true, false)),
-            (self.write_ops, ops(false, true)),
-            (self.write_bytes, bytes(false, true)),
+            (self.ops, Measure { read: op, write: op }),
+            (self.bytes, Measure { read: byte, write: byte }),
+            (self.read_ops, Measure { read: op, write: none }),
+            (self.read_bytes, Measure { read: byte, write: none }),
+            (self.write_ops, Measure { read: none, write: op }),
+            (self.write_bytes, Measure { read: none, write: byte }),
         ]
     }
 }
 
+impl Tokens {
+    const fn new(per_op: u32, per_byte: u32) -> Self {
+        Self { per_op, per_byte }
+    }
+}
+
 impl Measure {
+    /// Counts nothing.
+    pub(crate) const NOTHING: Self = Self { read: Tokens::new(0, 0), write: Tokens::new(0, 0) };
+
     /// Tokens that a request takes.
     #[inline]
-    pub(crate) fn tokens(self, io: Io) -> u32 {
-        let counted = match io.direction {
-            crate::Direction::Read => self.reads,
-            crate::Direction::Write => self.writes,
+    pub(crate) fn tokens(&self, io: Io) -> u32 {
+        let Tokens { per_op, per_byte } = match io.direction {
+            Direction::Read => self.read,
+            Direction::Write => self.write,
         };
-        if counted { self.per_op + self.per_byte * io.bytes } else { 0 }
+        // Only one of the two is not 0, and it is 1.
+        per_op + per_byte * io.bytes
     }
 }

@@ -124,8 +124,10 @@ impl BlockQueue for PacedQueue {
         let now_ns = self.server.lock().unwrap().now_ns;
         let mut ended = 0;
         while ended < budget
-            && let Some((_, lane, tag)) = self.at_device.pop_front_if(|at| at.0 <= now_ns)
+            && let Some(&(done_ns, lane, tag)) = self.at_device.front()
+            && done_ns <= now_ns
         {
+            self.at_device.pop_front();
             self.lanes[usize::from(lane.0)].1 -= 1;
             sink(Completion { tag, status: Status::Success });
             ended += 1;
