@@ -34,6 +34,9 @@ pub struct Arguments {
     /// Without, one thread that is not pinned.
     #[arg(long, value_delimiter = ',', value_name = "CPU[:MODE]")]
     pub cpus: Vec<SidecoreCpu>,
+    /// The program that runs policy plugins [default: vfiomux-plugin-host beside this one].
+    #[arg(long, value_name = "PATH")]
+    pub plugin_host: Option<PathBuf>,
     /// Own functions that no IOMMU keeps from this host's memory. Whoever controls such a device controls the host.
     #[arg(long)]
     pub allow_unsafe_noiommu: bool,
@@ -86,6 +89,9 @@ impl Arguments {
         }
         if !self.cpus.is_empty() {
             config.sidecores.cpus.clone_from(&self.cpus);
+        }
+        if let Some(program) = &self.plugin_host {
+            config.plugin_host.clone_from(program);
         }
         config.allow_unsafe_noiommu |= self.allow_unsafe_noiommu;
         Ok(config)

@@ -1,6 +1,7 @@
 //! The configuration file: TOML, every key checked.
 
 mod balance;
+mod plugins;
 mod sidecores;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use vfiomux_rpc::Roles;
 
 pub use self::balance::Balance;
+pub use self::plugins::Plugin;
 pub use self::sidecores::{ModeError, SidecoreCpu, SidecoreCpuError, Sidecores, parse_mode};
 
 /// What an operator may set. Command-line flags win over the file, the file over the defaults.
@@ -27,6 +29,10 @@ pub struct Config {
     pub sidecores: Sidecores,
     /// Who may use the control socket.
     pub roles: Roles,
+    /// Policy plugins to load at every start.
+    pub plugins: Vec<Plugin>,
+    /// The program that runs a plugin; when it is empty, `vfiomux-plugin-host` beside the daemon's own.
+    pub plugin_host: PathBuf,
 }
 
 impl Default for Config {
@@ -38,6 +44,8 @@ impl Default for Config {
             allow_unsafe_noiommu: false,
             sidecores: Sidecores::default(),
             roles: Roles::default(),
+            plugins: Vec::new(),
+            plugin_host: PathBuf::new(),
         }
     }
 }
@@ -71,6 +79,16 @@ pub enum ConfigError {
         /// The nearest known key, or all that there are.
         hint: String,
     },
+    /// A plugin that cannot be loaded as it is written.
+    #[error("{}: plugin {name:?}: {what}", path.display())]
+    Plugin {
+        /// The file.
+        path: PathBuf,
+        /// What it is called there.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 impl Config {
@@ -93,7 +111,16 @@ impl Config {
         unknown_key(&given, &known, "").map_or(Ok(()), |(key, hint)| {
             Err(ConfigError::UnknownKey { path: path.to_owned(), key, hint })
         })?;
-        toml::from_str(text).map_err(wrong)
+        let config: Self = toml::from_str(text).map_err(wrong)?;
+        for (index, plugin) in config.plugins.iter().enumerate() {
+            let twice = config.plugins.iter().skip(index + 1).any(|other| other.name == plugin.name);
+            let twice = twice.then(|| "there are two of this name; give each its own".to_owned());
+            if let Some(what) = plugin.complaint().or(twice) {
+                let (path, name) = (path.to_owned(), plugin.name.clone());
+                return Err(ConfigError::Plugin { path, name, what });
+            }
+        }
+        Ok(config)
     }
 }
 
@@ -175,6 +202,18 @@ mod tests {
         assert!(error.contains("write poll, adaptive or event"), "{error}");
         let error = threads("[sidecores]\ncpus = [true]").unwrap_err();
         assert!(error.contains("a processor, as in 3 or \"3:event\""), "{error}");
+    }
+
+    #[test]
+    fn plugins_are_told_apart_by_name() {
+        let plugin = "[[plugins]]\nname = \"quota\"\nlibrary = \"/lib/quota.so\"\norder = -1\n";
+        let quota = &parse(plugin).unwrap().plugins[0];
+        assert_eq!((quota.name.as_str(), quota.order, &quota.config), ("quota", -1, &None));
+        assert!(parse(&plugin.repeat(2)).unwrap_err().contains("two of this name"));
+        assert!(parse(&plugin.replace("/lib", "lib")).unwrap_err().contains("no absolute path"));
+        assert!(parse(&plugin.replace("order", "ordre")).unwrap_err().contains("ordre"));
+        let host = parse("plugin_host = \"/usr/lib/host\"").unwrap().plugin_host;
+        assert_eq!(host, Path::new("/usr/lib/host"));
     }
 
     #[test]

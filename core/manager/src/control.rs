@@ -26,6 +26,7 @@ mod lines;
 mod machine;
 mod operations;
 mod pinner;
+mod plugins;
 mod policy;
 mod question;
 mod queue;
@@ -68,6 +69,7 @@ use self::job::Jobs;
 use self::lines::Line;
 pub use self::machine::LocalDevice;
 use self::pinner::Pinner;
+use self::plugins::{Housing, Loaded, Starter};
 use self::tokens::Tokens;
 pub use self::warden::{Opened, Opener};
 use self::worker::{Continuation, Poster, Worker};
@@ -177,6 +179,9 @@ pub struct Control {
     journal: Journal,
     events: EventLog,
     policies: Worker<Chain>,
+    starter: Worker<Starter>,
+    plugins: BTreeMap<String, Loaded>,
+    housing: Housing,
     sysfs: Sysfs,
     pci_opener: Box<dyn Fn(PciAddress) -> Opener>,
     deadlines: Deadlines,
@@ -240,13 +245,17 @@ impl Control {
         }
         let pinner = Worker::start("pinner", poster.clone(), Pinner::new)?;
         let events = EventLog::new(journal.settings().last_event_seq + 1);
+        let (plugins, housing) = (plugins::at_start(&config, &journal), Housing::new(&config));
+        let (to_load, home): (Vec<_>, _) =
+            (plugins.values().map(|plugin| plugin.setting.clone()).collect(), housing.clone());
+        // Every question comes after this: nothing new comes to be that a plugin was not asked about.
         let policies = Worker::start("policy", poster.clone(), move || {
             let mut chain = Chain::default();
-            for more in policies {
-                chain.push(more);
-            }
+            policies.into_iter().for_each(|policy| chain.push(policy));
+            to_load.iter().for_each(|plugin| home.load(&mut chain, plugin));
             chain
         })?;
+        let starter = Worker::start("plugin-starter", poster.clone(), || Starter)?;
         let balance = Balance::new(&config.sidecores.balance);
         let jobs = Jobs::interrupted(journal.settings());
         let mut control = Self {
@@ -258,6 +267,9 @@ impl Control {
             journal,
             events,
             policies,
+            starter,
+            plugins,
+            housing,
             sysfs,
             pci_opener,
             deadlines,

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use vfiomux_rpc::{Endpoint, Guarantees, Labels, Object};
 
+use crate::config::Plugin;
 use crate::lifecycle::{Admin, Oper, Step};
 
 /// A channel as it was asked for, and the last state that was made durable.
@@ -112,6 +113,13 @@ pub enum Record {
         /// Address of the function.
         address: String,
     },
+    /// A policy plugin was loaded, or put into the place of the one with its name.
+    PluginLoaded(Plugin),
+    /// A policy plugin was unloaded.
+    PluginUnloaded {
+        /// Which.
+        name: String,
+    },
     /// A destroyed channel is named by no label any more: nothing of it is left to be remembered.
     Forgotten {
         /// Which.
@@ -126,6 +134,8 @@ pub struct Settings {
     pub channels: BTreeMap<String, Setting>,
     /// Claimed functions by address, with the driver that each came from.
     pub claims: BTreeMap<String, Option<String>>,
+    /// Policy plugins that operators loaded, by name.
+    pub plugins: BTreeMap<String, Plugin>,
     /// The last event number that may have been used.
     pub last_event_seq: u64,
     /// Long operations under way, by number.
@@ -148,6 +158,12 @@ impl Settings {
             }
             Record::Claimed { address, driver } => {
                 self.claims.insert(address.clone(), driver.clone());
+            }
+            Record::PluginLoaded(plugin) => {
+                self.plugins.insert(plugin.name.clone(), plugin.clone());
+            }
+            Record::PluginUnloaded { name } => {
+                self.plugins.remove(name);
             }
             Record::EventsReserved { last_seq } => self.last_event_seq = *last_seq,
             Record::JobBegun { id, begun } => {
@@ -176,7 +192,9 @@ impl Settings {
         let settings = self.channels.values().map(|setting| Record::Setting(Box::new(setting.clone())));
         let numbers = (self.last_job > 0).then_some(Record::JobEnded { id: self.last_job });
         let jobs = self.jobs.iter().map(|(&id, begun)| Record::JobBegun { id, begun: begun.clone() });
-        std::iter::once(events).chain(claims).chain(numbers).chain(jobs).chain(settings)
+        let plugins = self.plugins.values().cloned().map(Record::PluginLoaded);
+        let listed = claims.chain(numbers).chain(jobs).chain(plugins).chain(settings);
+        std::iter::once(events).chain(listed)
     }
 }
 
@@ -334,6 +352,10 @@ mod tests {
         BegunJob { method: "channel.resize".into(), object, uid: 7, began_unix_ns: 1 }
     }
 
+    fn plugin(name: &str) -> Plugin {
+        Plugin { name: name.into(), library: "/lib/plugin.so".into(), config: None, order: 3 }
+    }
+
     fn records() -> Vec<Record> {
         let step = |id: &str, step, to| Record::Transition { id: id.into(), step, to };
         vec![
@@ -348,6 +370,9 @@ mod tests {
             Record::JobBegun { id: 1, begun: job() },
             Record::JobBegun { id: 2, begun: job() },
             Record::JobEnded { id: 2 },
+            Record::PluginLoaded(plugin("quota")),
+            Record::PluginLoaded(plugin("tiers")),
+            Record::PluginUnloaded { name: "quota".into() },
             Record::Released { address: "0000:01:00.0".into() },
         ]
     }

@@ -76,6 +76,14 @@ impl PluginHost {
         }
     }
 
+    /// A plugin that cannot be used, for a reason that was found before its host was started.
+    #[must_use]
+    pub fn refused(spec: PluginSpec, why: impl Into<String>) -> Self {
+        let mut refused = Self::new(spec);
+        refused.faulted(HostFault::Refused { why: why.into() });
+        refused
+    }
+
     /// Starts the host, has it load the library, and waits until the plugin has begun.
     ///
     /// # Errors

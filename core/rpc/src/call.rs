@@ -1,5 +1,7 @@
 //! The parameters of every method. Unknown ones are refused.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -301,6 +303,57 @@ pub struct CallerShow {}
 pub struct CallerConfine {
     /// The only tenant whose objects this connection is to be shown from now on, and may touch.
     pub tenant: String,
+}
+
+/// Parameters of `plugin.list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginList {}
+
+/// Parameters of `plugin.show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginShow {
+    /// Name of the plugin.
+    pub name: String,
+}
+
+/// Parameters of `plugin.load`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginLoad {
+    /// What to call it: small letters, digits and hyphens, up to 63.
+    pub name: String,
+    /// The shared library, an absolute path.
+    pub library: PathBuf,
+    /// A file that it is given to read whenever it begins, an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<PathBuf>,
+    /// Those of a lower order are asked before it.
+    #[serde(default)]
+    pub order: i32,
+}
+
+/// Parameters of `plugin.replace`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginReplace {
+    /// Name of the plugin; the new one has it too, and its order.
+    pub name: String,
+    /// The new shared library, an absolute path; without it, the same path, read anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library: Option<PathBuf>,
+    /// A file that the new one is given to read, an absolute path; without it, that of the old one, read anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<PathBuf>,
+}
+
+/// Parameters of `plugin.unload`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginUnload {
+    /// Name of the plugin.
+    pub name: String,
 }
 
 /// Parameters of `events.list`.

@@ -55,6 +55,10 @@ pub enum EventKind {
     Denied,
     /// Where a job stands.
     Job,
+    /// What was asked for: a policy amended it, or had a channel retuned unasked.
+    Amended,
+    /// Which plugins are asked, or how one of them fares.
+    Plugin,
     /// Something failed, or was out of order, without changing a state.
     Fault,
     /// The daemon: started, rebuilt its view, is ending.
@@ -83,6 +87,8 @@ pub enum ObjectKind {
     Sidecore,
     /// A job, by its number.
     Job,
+    /// A policy plugin.
+    Plugin,
     /// The daemon.
     Daemon,
 }

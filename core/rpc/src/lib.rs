@@ -32,6 +32,7 @@ mod labels;
 mod method;
 mod outcome;
 mod path;
+mod plugin;
 mod role;
 pub mod schema;
 mod server;
@@ -59,6 +60,9 @@ pub use labels::{Labels, LabelsError};
 pub use method::{Call, Method};
 pub use outcome::Outcome;
 pub use path::{ChannelPath, HopKind, PathHop};
+pub use plugin::{
+    PluginDifference, PluginInfo, PluginOrigin, PluginReplacement, PluginStatus, PluginVerdicts,
+};
 pub use role::{Caller, Members, Role, Roles, TenantRoles};
 pub use server::{BindError, Bounds, ConnectionId, Request, Server, Ticket};
 pub use sidecore::{Bucket, SidecoreChannel, SidecoreInfo, SidecoreMode, SidecoreRest};

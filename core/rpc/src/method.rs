@@ -4,8 +4,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, Role, SidecoreInfo, Status,
-    Subscription, call,
+    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, PluginInfo, PluginReplacement,
+    Role, SidecoreInfo, Status, Subscription, call,
 };
 
 /// A method's parameters, tied to its name and its result: what lets a client be typed.
@@ -140,6 +140,11 @@ methods! {
     "Has a job end early, where it can." "job.cancel": JobCancel => JobInfo, Operate changes;
     "Shows whom the daemon takes the caller for, and what it may do." "caller.show": CallerShow => CallerInfo, Read asks;
     "Confines this connection to one tenant: to see what it sees, or to act for it with no more than that takes." "caller.confine": CallerConfine => CallerInfo, Read asks;
+    "Lists the policy plugins, in the order in which they are asked." "plugin.list": PluginList => Vec<PluginInfo>, Read asks;
+    "Shows a policy plugin." "plugin.show": PluginShow => PluginInfo, Read asks;
+    "Has a plugin asked from now on, and again after every start." "plugin.load": PluginLoad => PluginInfo, Admin changes;
+    "Puts another plugin into the place of one, after asking it about every channel." "plugin.replace": PluginReplace => PluginReplacement, Admin changes;
+    "Has a plugin asked no more." "plugin.unload": PluginUnload => PluginInfo, Admin changes;
     "Lists recorded events." "events.list": EventsList => EventList, Read asks;
     "Has events sent on this connection as notifications `event` and `gap`." "events.subscribe": EventsSubscribe => Subscription, Read asks;
 }

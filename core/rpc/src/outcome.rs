@@ -1,7 +1,8 @@
 use serde::Serialize;
 
 use crate::{
-    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, SidecoreInfo, Status, Subscription,
+    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, PluginInfo, PluginReplacement,
+    SidecoreInfo, Status, Subscription,
 };
 
 /// The result of any method, as the server writes it.
@@ -28,6 +29,12 @@ pub enum Outcome {
     Jobs(Vec<JobInfo>),
     /// Of all other methods on jobs, and of every method that is asked for in the background.
     Job(Box<JobInfo>),
+    /// Of `plugin.list`.
+    Plugins(Vec<PluginInfo>),
+    /// Of all other methods on plugins but `plugin.replace`.
+    Plugin(Box<PluginInfo>),
+    /// Of `plugin.replace`.
+    PluginReplacement(Box<PluginReplacement>),
     /// Of `events.list`.
     Events(EventList),
     /// Of `events.subscribe`.
@@ -57,6 +64,9 @@ outcome_from! {
     SidecoreInfo => Sidecore,
     Vec<JobInfo> => Jobs,
     JobInfo => Job,
+    Vec<PluginInfo> => Plugins,
+    PluginInfo => Plugin,
+    PluginReplacement => PluginReplacement,
     EventList => Events,
     Subscription => Subscription,
     CallerInfo => Caller,

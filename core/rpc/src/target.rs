@@ -15,6 +15,8 @@ pub enum Target<'a> {
     Job(u64),
     /// A tenant.
     Tenant(&'a str),
+    /// A policy plugin.
+    Plugin(&'a str),
 }
 
 impl Target<'_> {
@@ -28,6 +30,7 @@ impl Target<'_> {
             Self::Sidecore(index) => Some(format!("sidecore {index}")),
             Self::Job(id) => Some(format!("job {id}")),
             Self::Tenant(name) => Some(format!("tenant {name}")),
+            Self::Plugin(name) => Some(format!("plugin {name}")),
         }
     }
 }
@@ -61,11 +64,16 @@ impl Method {
             Self::JobShow(call) => Target::Job(call.job),
             Self::JobCancel(call) => Target::Job(call.job),
             Self::CallerConfine(call) => Target::Tenant(&call.tenant),
+            Self::PluginShow(call) => Target::Plugin(&call.name),
+            Self::PluginLoad(call) => Target::Plugin(&call.name),
+            Self::PluginReplace(call) => Target::Plugin(&call.name),
+            Self::PluginUnload(call) => Target::Plugin(&call.name),
             Self::StatusShow(_)
             | Self::DeviceList(_)
             | Self::ChannelList(_)
             | Self::SidecoreList(_)
             | Self::JobList(_)
+            | Self::PluginList(_)
             | Self::EventsList(_)
             | Self::EventsSubscribe(_)
             | Self::CallerShow(_) => Target::Nothing,

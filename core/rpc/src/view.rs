@@ -93,7 +93,9 @@ impl View {
         if self.shows_host() {
             return Ok(outcome);
         }
-        let hidden = || RpcError::new(ErrorCode::Permission, "the answer is about another tenant's object");
+        let hidden = || {
+            RpcError::new(ErrorCode::Permission, "the answer is about another tenant's object, or the host's")
+        };
         let mut outcome = outcome;
         match &mut outcome {
             Outcome::Channels(list) => list.retain(|channel| self.shows(&channel.tenant)),
@@ -104,6 +106,7 @@ impl View {
             Outcome::Sidecore(sidecore) => self.confine_sidecore(sidecore),
             Outcome::Jobs(list) => list.retain(|job| self.shows_owned(job.tenant.as_deref())),
             Outcome::Job(job) if !self.shows_owned(job.tenant.as_deref()) => return Err(hidden()),
+            Outcome::Plugins(_) | Outcome::Plugin(_) | Outcome::PluginReplacement(_) => return Err(hidden()),
             Outcome::Events(list) => list.events.retain(|event| self.shows_event(event)),
             // Made for one caller: what they count and name is chosen by its view.
             Outcome::Status(_)

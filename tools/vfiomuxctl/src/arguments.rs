@@ -41,6 +41,9 @@ pub(crate) enum Verb {
     /// Jobs: long operations, under way or ended of late
     #[command(subcommand)]
     Job(JobVerb),
+    /// Policy plugins: libraries that decide who may have what
+    #[command(subcommand)]
+    Plugin(PluginVerb),
     /// The daemon in short
     Status {
         /// Show channels at work, once a second, until interrupted
@@ -257,6 +260,53 @@ pub(crate) enum JobVerb {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginVerb {
+    /// List the plugins, in the order in which they are asked
+    List,
+    /// Show a plugin: what holds it, what it answered, what it last did wrong
+    Show {
+        /// Name of the plugin
+        name: String,
+    },
+    /// Have a plugin asked from now on, and again after every start of the daemon
+    Load {
+        /// What to call it: small letters, digits and hyphens
+        name: String,
+        /// The shared library
+        #[arg(long, value_name = "PATH")]
+        library: PathBuf,
+        /// A file that it is given to read whenever it begins
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Plugins of a lower order are asked before it
+        #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+        order: i32,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Put another plugin into the place of one, after asking it about every channel
+    Replace {
+        /// Name of the plugin
+        name: String,
+        /// The new shared library [default: the same path, read anew]
+        #[arg(long, value_name = "PATH")]
+        library: Option<PathBuf>,
+        /// A file that the new one is given to read [default: that of the old one, read anew]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Have a plugin asked no more
+    Unload {
+        /// Name of the plugin
+        name: String,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+}
+
 /// What a sidecore does when there is nothing to do.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum ModeArgument {
@@ -453,9 +503,13 @@ fn label(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+/// A file as typed: the daemon works in another directory, so its path is made absolute here.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(Failure::Endpoint)
+}
+
 /// An endpoint as typed: the daemon works in another directory, so its path is made absolute here.
 pub(crate) fn endpoint(path: &Path, client: bool) -> Result<Endpoint, Failure> {
     let mode = if client { EndpointMode::Client } else { EndpointMode::Server };
-    let path = std::path::absolute(path).map_err(Failure::Endpoint)?;
-    Ok(Endpoint { path, mode })
+    Ok(Endpoint { path: absolute(path)?, mode })
 }

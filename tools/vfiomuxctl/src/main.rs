@@ -19,6 +19,7 @@ mod failure;
 mod generate;
 mod guarantees;
 mod job;
+mod plugin;
 mod session;
 mod sidecore;
 mod size;
@@ -32,7 +33,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use vfiomux_rpc::{Labels, call};
 
-use arguments::{Arguments, ChannelVerb, DeviceVerb, JobVerb, NamedChange, SidecoreVerb, Verb, endpoint};
+use arguments::{
+    Arguments, ChannelVerb, DeviceVerb, JobVerb, NamedChange, PluginVerb, SidecoreVerb, Verb, absolute,
+    endpoint,
+};
 use failure::Failure;
 use session::Session;
 
@@ -51,6 +55,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Channel(verb) => run_channel(connect()?, verb),
         Verb::Sidecore(verb) => run_sidecore(connect()?, verb),
         Verb::Job(verb) => run_job(connect()?, verb),
+        Verb::Plugin(verb) => run_plugin(connect()?, verb),
         Verb::Status { watch: false } => connect()?.show(&call::StatusShow {}, status::overview),
         Verb::Status { watch: true } => watch::run(connect()?),
         Verb::Events(wanted) => events::run(connect()?, wanted),
@@ -76,6 +81,33 @@ fn run_device(mut session: Session, verb: &DeviceVerb) -> Result<(), Failure> {
         DeviceVerb::Format { device: name, erase, change } => {
             let format = call::DeviceFormat { device: device(name), erase: *erase };
             session.change_long(&format, change, device::formatted)
+        }
+    }
+}
+
+fn run_plugin(mut session: Session, verb: &PluginVerb) -> Result<(), Failure> {
+    match verb {
+        PluginVerb::List => session.show(&call::PluginList {}, plugin::list),
+        PluginVerb::Show { name } => session.show(&call::PluginShow { name: name.clone() }, plugin::details),
+        PluginVerb::Load { name, library, config, order, change } => {
+            let call = call::PluginLoad {
+                name: name.clone(),
+                library: absolute(library)?,
+                config: config.as_deref().map(absolute).transpose()?,
+                order: *order,
+            };
+            session.change(&call, change, plugin::loaded)
+        }
+        PluginVerb::Replace { name, library, config, change } => {
+            let call = call::PluginReplace {
+                name: name.clone(),
+                library: library.as_deref().map(absolute).transpose()?,
+                config: config.as_deref().map(absolute).transpose()?,
+            };
+            session.change(&call, change, plugin::replaced)
+        }
+        PluginVerb::Unload { name, change } => {
+            session.change(&call::PluginUnload { name: name.clone() }, change, plugin::unloaded)
         }
     }
 }

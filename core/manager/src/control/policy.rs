@@ -9,17 +9,33 @@
 //! policies are being asked, other operations may change it. So a verdict holds for the generation it was asked about and
 //! no other, and after it has come an operation makes all its checks again.
 
-use vfiomux_policy::{Chain, Denial, Question, Ruling};
+use std::time::{Duration, Instant};
+
+use vfiomux_policy::{Answer, Chain, Denial, Question, Ruling, Verdict};
 use vfiomux_rpc::{Caller, ErrorCode, EventKind, ObjectKind, RpcError};
 
 use super::Control;
 use super::channel::internal;
-use super::worker::Idle;
+use super::plugins::phrase;
+use super::worker::{Idle, Poster};
 use crate::event::event;
 use crate::seeded::{self, Bug};
 
 impl Idle for Chain {
-    const EVERY: Option<std::time::Duration> = None;
+    const EVERY: Option<Duration> = Some(Duration::from_millis(100));
+
+    /// Looks after plugins, and tells what happened to them.
+    fn idle(&mut self, poster: &Poster) {
+        let now = Instant::now();
+        if self.maintenance_in(now).is_none() {
+            return;
+        }
+        self.maintain(now);
+        let events = self.take_events();
+        if !events.is_empty() {
+            poster.post(|control| control.plugin_events(events));
+        }
+    }
 }
 
 impl Control {
@@ -34,19 +50,27 @@ impl Control {
         question: Q,
         next: impl FnOnce(&mut Control, Result<Q, RpcError>) + Send + 'static,
     ) {
+        self.ask_for(id, Some(caller.uid), question, next);
+    }
+
+    /// The same for a user, or for a plugin that asks for something of its own.
+    pub(crate) fn ask_for<Q: Question>(
+        &mut self,
+        id: &str,
+        uid: Option<u32>,
+        question: Q,
+        next: impl FnOnce(&mut Control, Result<Q, RpcError>) + Send + 'static,
+    ) {
         let Some(channel) = self.channels.get(id) else {
             return next(self, Err(internal(&"the channel is gone")));
         };
         let (id, name) = (id.to_owned(), channel.setting.name.clone());
-        self.policies.run(
-            move |chain| chain.ask(question),
-            move |control, ruling| {
-                let allowed = control
-                    .check_unchanged(&id, &name, ruling.generation)
-                    .and_then(|()| control.allowed(&name, caller, ruling));
-                next(control, allowed);
-            },
-        );
+        self.put(question, move |control, ruling| {
+            let allowed = control
+                .check_unchanged(&id, &name, ruling.generation)
+                .and_then(|()| control.allowed(ObjectKind::Channel, &name, uid, ruling));
+            next(control, allowed);
+        });
     }
 
     /// Asks all policies about a channel that is to come to be, then goes on with the question in the form that they allow.
@@ -57,12 +81,35 @@ impl Control {
         question: Q,
         next: impl FnOnce(&mut Control, Result<Q, RpcError>) + Send + 'static,
     ) {
+        self.ask_of(ObjectKind::Channel, name, Some(caller.uid), question, next);
+    }
+
+    /// Asks all policies about anything that has no generation.
+    pub(crate) fn ask_of<Q: Question>(
+        &mut self,
+        kind: ObjectKind,
+        name: &str,
+        uid: Option<u32>,
+        question: Q,
+        next: impl FnOnce(&mut Control, Result<Q, RpcError>) + Send + 'static,
+    ) {
         let name = name.to_owned();
+        self.put(question, move |control, ruling| {
+            let allowed = control.allowed(kind, &name, uid, ruling);
+            next(control, allowed);
+        });
+    }
+
+    /// Has the policy thread ask all policies. What happened to plugins over it is told before what came of it.
+    fn put<Q: Question>(&mut self, question: Q, next: impl FnOnce(&mut Control, Ruling<Q>) + Send + 'static) {
         self.policies.run(
-            move |chain| chain.ask(question),
-            move |control, ruling| {
-                let allowed = control.allowed(&name, caller, ruling);
-                next(control, allowed);
+            move |chain| {
+                let ruling = chain.ask(question);
+                (ruling, chain.take_events())
+            },
+            move |control, (ruling, events)| {
+                control.plugin_events(events);
+                next(control, ruling);
             },
         );
     }
@@ -84,13 +131,33 @@ impl Control {
         .next("look at it again with vfiomuxctl channel show, then ask anew"))
     }
 
-    /// What a ruling allows; a denial is recorded.
-    fn allowed<Q>(&mut self, name: &str, caller: Caller, ruling: Ruling<Q>) -> Result<Q, RpcError> {
-        ruling.outcome.map_err(|Denial { policy, reason }| {
-            let mut told = event(EventKind::Denied, ObjectKind::Channel, name);
-            (told.reason, told.uid) = (Some(format!("{policy}: {reason}")), Some(caller.uid));
+    /// What a ruling allows; who denied or amended what, and who should have answered, is recorded.
+    fn allowed<Q: Question>(
+        &mut self,
+        kind: ObjectKind,
+        name: &str,
+        uid: Option<u32>,
+        ruling: Ruling<Q>,
+    ) -> Result<Q, RpcError> {
+        let Ruling { generation, outcome, answers } = ruling;
+        for Answer { policy, verdict, confirming, .. } in &answers {
+            let heard = match verdict {
+                Verdict::Amend(_) if !confirming => EventKind::Amended,
+                // Where this denies, that is the denial below.
+                Verdict::Unanswered { .. } if outcome.is_ok() => EventKind::Plugin,
+                _ => continue,
+            };
+            let mut told = event(heard, kind, name);
+            told.reason = Some(format!("{policy}, asked to {}: {}", Q::HOOK.name(), phrase(verdict)));
+            (told.uid, told.generation) = (uid, Some(generation).filter(|&generation| generation > 0));
             self.tell(told);
-            RpcError::denied(format!("channel {name}"), reason)
+        }
+        outcome.map_err(|Denial { policy, reason }| {
+            let mut told = event(EventKind::Denied, kind, name);
+            (told.reason, told.uid) = (Some(format!("{policy}: {reason}")), uid);
+            self.tell(told);
+            let what = if kind == ObjectKind::Device { "device" } else { "channel" };
+            RpcError::denied(format!("{what} {name}"), reason)
         })
     }
 }

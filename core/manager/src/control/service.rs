@@ -81,6 +81,13 @@ impl Control {
             Method::JobCancel(wanted) => self.job_cancel(wanted.job, change.dry_run).map(Outcome::from),
             Method::CallerShow(_) => self.caller(ticket.connection(), None),
             Method::CallerConfine(wanted) => self.caller(ticket.connection(), Some(&wanted.tenant)),
+            Method::PluginList(_) => return self.plugin_list(ticket),
+            Method::PluginShow(wanted) => return self.plugin_show(ticket, &wanted.name),
+            Method::PluginLoad(wanted) => return self.plugin_load(ticket, caller, &change, wanted),
+            Method::PluginReplace(wanted) => return self.plugin_replace(ticket, caller, &change, wanted),
+            Method::PluginUnload(wanted) => {
+                return self.plugin_unload(ticket, caller, &change, &wanted.name);
+            }
             Method::EventsList(wanted) => {
                 let limit = wanted.limit.unwrap_or(EVENTS_AT_ONCE) as usize;
                 Ok(self.events.list(wanted.since, limit, &view).into())
