@@ -1,6 +1,8 @@
 //! The whole of it on a stepped device: limits, reservations and shares against an independent reference and by themselves.
 
 mod against_reference;
+mod clock;
+mod combined;
 mod guarantees;
 mod reference;
 mod world;

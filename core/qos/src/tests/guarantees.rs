@@ -9,18 +9,18 @@ use crate::seeded::{Bug, with};
 use crate::{Guarantees, Io, Limits, Rate};
 
 /// Cost of a read of 4 KiB.
-const READ: u64 = 1024;
+pub(super) const READ: u64 = 1024;
 /// What may be on the way at any moment: the turns of all, and what the device has.
 const SLACK: u64 = 24 * READ;
 
-fn reader(reservation: u64, share: u32, habit: Habit) -> Client {
+pub(super) fn reader(reservation: u64, share: u32, habit: Habit) -> Client {
     let guarantees = Guarantees { reservation, share, ..Guarantees::default() };
     Client { guarantees, io: Io::read(4096), habit }
 }
 
 /// Q2 and Q3: a client that always has requests gets at least what its reservation, as it was at each moment, comes to: in any
 /// stretch of time between two marks, less [`SLACK`].
-fn keeps_reservation(
+pub(super) fn keeps_reservation(
     trace: &Trace,
     client: usize,
     reserved_until: impl Fn(u64) -> u128,
@@ -162,6 +162,27 @@ fn what_a_limited_channel_leaves_goes_to_the_others() {
     assert_eq!(trace.idle_ns, 0);
 }
 
+/// Q1: no window of time has more of a client than its limits and their bursts come to. The clients read.
+pub(super) fn keeps_limits(trace: &Trace, client: usize, limits: &Limits) -> Result<(), String> {
+    for (rate, per_op, per_byte) in [(limits.ops, 1, 0), (limits.read_ops, 1, 0), (limits.bytes, 0, 1)] {
+        let Some(rate) = rate else { continue };
+        // The sum over a window is a difference of levels: largest after least before.
+        let (mut least, mut level) = (i128::MAX, 0i128);
+        for one in trace.sent.iter().filter(|sent| sent.client == client) {
+            let tokens = per_op + per_byte * i128::from(one.bytes);
+            let earned = i128::from(rate.per_second) * i128::from(one.at_ns);
+            least = least.min(level * 1_000_000_000 - earned);
+            level += tokens;
+            let over = level * 1_000_000_000 - earned - least;
+            let allowed = tokens.max(i128::from(rate.burst));
+            if over > allowed * 1_000_000_000 {
+                return Err(std::format!("client {client}: {over} of {rate:?} at {} ns", one.at_ns));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn limits() -> impl Strategy<Value = Limits> {
     let rate = |most: u64| {
         prop::option::of((1..most, 1..most).prop_map(|(per_second, burst)| Rate { per_second, burst }))
@@ -191,24 +212,7 @@ proptest! {
         let world = World::new(clients.collect());
         let trace = world.run(1_000 * MS, &mut Ours::new(&world.clients, turn_max));
         for (client, limits) in limits.iter().enumerate() {
-            let sent: Vec<_> = trace.sent.iter().filter(|sent| sent.client == client).collect();
-            for (rate, per_op, per_byte) in
-                [(limits.ops, 1, 0), (limits.read_ops, 1, 0), (limits.bytes, 0, 1)]
-            {
-                let Some(rate) = rate else { continue };
-                // The sum over a window is a difference of levels: largest after least before.
-                let mut least = i128::MAX;
-                let mut level = 0i128;
-                for one in &sent {
-                    let tokens = per_op + per_byte * i128::from(one.bytes);
-                    let earned = i128::from(rate.per_second) * i128::from(one.at_ns);
-                    least = least.min(level * 1_000_000_000 - earned);
-                    level += tokens;
-                    let over = level * 1_000_000_000 - earned - least;
-                    let allowed = tokens.max(i128::from(rate.burst));
-                    prop_assert!(over <= allowed * 1_000_000_000, "client {client}: {over} of {rate:?}");
-                }
-            }
+            prop_assert_eq!(keeps_limits(&trace, client, limits), Ok(()));
         }
     }
 

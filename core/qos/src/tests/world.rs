@@ -106,12 +106,40 @@ pub(super) struct World {
     pub(super) window: u32,
     /// In order of time.
     pub(super) retunes: Vec<Retune>,
+    pub(super) clock: Clock,
+}
+
+/// What the one who orders takes for the time: true time from somewhere on, set back now and then.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Clock {
+    /// Its reading at the beginning.
+    pub(super) epoch_ns: u64,
+    /// When it is set back, in true time and in order, and by how much: at most what has passed.
+    pub(super) set_back: Vec<(u64, u64)>,
+}
+
+impl Clock {
+    fn lost_ns(&self, true_ns: u64) -> u64 {
+        self.set_back.iter().filter(|step| step.0 <= true_ns).map(|step| step.1).sum()
+    }
+
+    /// What it shows. It stops at its end.
+    fn reading(&self, true_ns: u64) -> u64 {
+        self.epoch_ns.saturating_add(true_ns.saturating_sub(self.lost_ns(true_ns)))
+    }
+
+    /// The next true time at which it may show `reading`.
+    fn shows_at(&self, reading: u64, true_ns: u64) -> u64 {
+        let shows_ns = reading.saturating_sub(self.epoch_ns).saturating_add(self.lost_ns(true_ns));
+        let set_back = self.set_back.iter().map(|step| step.0).find(|at_ns| *at_ns > true_ns);
+        shows_ns.min(set_back.unwrap_or(u64::MAX))
+    }
 }
 
 impl World {
     /// A device that does 4000 reads of 4 KiB a second, and may have four of them at a time.
     pub(super) fn new(clients: Vec<Client>) -> Self {
-        Self { clients, ns_per_unit: 250_000 / 1024, window: 4, retunes: Vec::new() }
+        Self { clients, ns_per_unit: 250_000 / 1024, window: 4, retunes: Vec::new(), clock: Clock::default() }
     }
 
     /// Cost units a second that the device does.
@@ -129,8 +157,9 @@ impl World {
         let mut free_at_ns = 0;
         let mut now_ns = 0;
         while now_ns < until_ns {
+            let shown_ns = self.clock.reading(now_ns);
             while let Some((_, client, guarantees)) = retunes.next_if(|retune| retune.0 <= now_ns) {
-                order.retune(*client, guarantees, now_ns);
+                order.retune(*client, guarantees, shown_ns);
             }
             while let Some(&(client, _)) = at_device.front().filter(|done| done.1 <= now_ns) {
                 at_device.pop_front();
@@ -140,12 +169,12 @@ impl World {
             for (client, habit) in self.clients.iter().map(|client| client.habit).enumerate() {
                 while habit.asks(now_ns) && with_us[client] < habit.depth {
                     with_us[client] += 1;
-                    order.arrived(client, now_ns);
+                    order.arrived(client, shown_ns);
                 }
             }
             let mut due_ns = u64::MAX;
             while window.room() > 0 {
-                match order.pick(now_ns) {
+                match order.pick(shown_ns) {
                     Pick::Request(client) => {
                         let io = self.clients[client].io;
                         let cost = u64::from(CostModel::default().cost(io));
@@ -156,13 +185,13 @@ impl World {
                         trace.sent.push(Sent { at_ns: now_ns, client, cost, bytes: u64::from(io.bytes) });
                     }
                     Pick::NotBefore(at_ns) => {
-                        due_ns = at_ns;
+                        due_ns = self.clock.shows_at(at_ns, now_ns);
                         break;
                     }
                     Pick::Nobody => break,
                 }
             }
-            order.pause(now_ns);
+            order.pause(shown_ns);
             let done_ns = at_device.front().map_or(u64::MAX, |done| done.1);
             let turns_ns = self.clients.iter().filter_map(|client| client.habit.turns_at(now_ns)).min();
             let retune_ns = retunes.peek().map_or(u64::MAX, |retune| retune.0);
@@ -196,6 +225,13 @@ impl Ours {
         let waiting = clients.iter().map(|_| 0).collect();
         let ios = clients.iter().map(|client| client.io).collect();
         Self { scheduler, accounts, waiting, ios, turn_max, turn: None }
+    }
+
+    /// Everybody begins with a full burst at this reading of the clock.
+    pub(super) fn start_at(&mut self, now_ns: u64) {
+        for account in &mut self.accounts {
+            *account = Account::new(*account.program(), now_ns);
+        }
     }
 
     fn end_turn(&mut self) {
