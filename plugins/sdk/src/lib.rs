@@ -58,6 +58,7 @@ mod request;
 mod retunes;
 mod subject;
 mod telemetry;
+mod terms;
 mod verdict;
 
 pub use abi::{FaultKind, PressureKind, Setting};
@@ -70,6 +71,7 @@ pub use request::{
 pub use retunes::{Retune, Retunes};
 pub use subject::{Channel, Device, Guarantees, Objective, RateLimit, Tenant};
 pub use telemetry::ChannelTelemetry;
+pub use terms::Terms;
 pub use verdict::{Amendments, Senseless, Verdict};
 
 /// Rules that decide. What a policy leaves out allows, or changes nothing.
