@@ -1,5 +1,6 @@
 //! The configuration file: TOML, every key checked.
 
+mod admission;
 mod balance;
 mod plugins;
 mod sidecores;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use vfiomux_rpc::Roles;
 
+pub use self::admission::{Admission, DeviceAdmission, Overcommit, OvercommitError};
 pub use self::balance::Balance;
 pub use self::plugins::Plugin;
 pub use self::sidecores::{ModeError, SidecoreCpu, SidecoreCpuError, Sidecores, parse_mode};
@@ -27,6 +29,8 @@ pub struct Config {
     pub allow_unsafe_noiommu: bool,
     /// The polling threads.
     pub sidecores: Sidecores,
+    /// What may be promised of a device.
+    pub admission: Admission,
     /// Who may use the control socket.
     pub roles: Roles,
     /// Policy plugins to load at every start.
@@ -43,6 +47,7 @@ impl Default for Config {
             control: "/run/vfiomux/control.sock".into(),
             allow_unsafe_noiommu: false,
             sidecores: Sidecores::default(),
+            admission: Admission::default(),
             roles: Roles::default(),
             plugins: Vec::new(),
             plugin_host: PathBuf::new(),
@@ -190,7 +195,7 @@ mod tests {
         assert!(parse("sidecore = 1").unwrap_err().contains("did you mean sidecores?"));
         assert!(parse("[sidecores]\nspin = 1").unwrap_err().contains("did you mean sidecores.spin_us?"));
         assert!(parse("[roles.raed]").unwrap_err().contains("did you mean roles.read?"));
-        assert!(parse("xyzzy = 1").unwrap_err().contains("there are: allow_unsafe_noiommu, control"));
+        assert!(parse("xyzzy = 1").unwrap_err().contains("there are: admission, allow_unsafe_noiommu"));
     }
 
     #[test]

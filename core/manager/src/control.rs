@@ -12,13 +12,16 @@
 //! either way the rest of the operation is a closure that runs here when the answer has come. So every piece of state has
 //! one owner, no lock is needed, and a flow of many steps is read from top to bottom.
 
+mod admission;
 mod attachment;
 mod balance;
+mod calibrate;
 mod channel;
 mod create;
 mod destroy;
 mod device;
 mod drain;
+mod explain;
 mod gate;
 mod grants;
 mod job;
@@ -38,6 +41,7 @@ mod service;
 mod set;
 mod shift;
 mod sidecores;
+mod tenant;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -59,12 +63,14 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use vfiomux_hw::PciAddress;
 use vfiomux_hw::inventory::Sysfs;
 use vfiomux_policy::{Chain, Policy};
+use vfiomux_qos::Group;
 use vfiomux_rpc::{BindError, Bounds, Event, EventKind, FunctionState, ObjectKind, RpcError, Server};
 use vfiomux_sidecore::{Report, SidecoreError};
 
 use self::balance::Balance;
 use self::channel::Channel;
 use self::device::Device;
+use self::explain::{Looks, Refusals};
 use self::job::Jobs;
 use self::lines::Line;
 pub use self::machine::LocalDevice;
@@ -73,6 +79,7 @@ use self::plugins::{Housing, Loaded, Starter};
 use self::tokens::Tokens;
 pub use self::warden::{Opened, Opener};
 use self::worker::{Continuation, Poster, Worker};
+use crate::admission::Book;
 use crate::config::Config;
 use crate::event::{EventLog, event};
 use crate::journal::{Journal, JournalError, Record};
@@ -191,6 +198,12 @@ pub struct Control {
     channels: BTreeMap<String, Channel>,
     tokens: Tokens,
     jobs: Jobs,
+    /// What each device can be promised, and who has it.
+    books: BTreeMap<String, Book>,
+    /// What tenants' channels are held to together, by the tenant's name.
+    groups: BTreeMap<String, Arc<Group>>,
+    refusals: Refusals,
+    looks: Looks,
     awaiting_device: BTreeMap<String, Vec<DeviceWaiter>>,
     /// Places on sidecores that were chosen and not taken yet.
     reserved: BTreeSet<(usize, u16)>,
@@ -279,6 +292,10 @@ impl Control {
             channels: BTreeMap::new(),
             tokens: Tokens::new(ENDPOINTS),
             jobs,
+            books: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            refusals: Refusals::default(),
+            looks: Looks::default(),
             awaiting_device: BTreeMap::new(),
             reserved: BTreeSet::new(),
             next_incarnation: 0,
@@ -356,6 +373,7 @@ impl Control {
                 next(&mut self);
             }
             self.end_jobs();
+            self.note_refusals();
             for line in &mut self.lines {
                 line.flush();
             }
@@ -416,6 +434,7 @@ impl Control {
             line.look(self.now_ns);
         }
         self.balance();
+        self.look_at_counters();
         let ending_for = self.ending.map_or(Duration::ZERO, |begun| begun.elapsed());
         if ending_for > END_WITHIN / 2 && !self.forced {
             // Commands that do not end hold the end up.

@@ -16,13 +16,19 @@ pub struct EventLog {
     dropped: u64,
 }
 
+/// The time, since 1970.
+#[must_use]
+pub fn time_unix_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// An event before it has a number.
 #[must_use]
 pub fn event(kind: EventKind, object: ObjectKind, name: impl Into<String>) -> Event {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Event {
         seq: 0,
-        time_unix_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+        time_unix_ns: time_unix_ns(),
         kind,
         object: Object { kind: object, name: name.into() },
         tenant: None,

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use vfiomux_rpc::{Endpoint, Guarantees, Labels, Object};
+use vfiomux_rpc::{Calibration, Endpoint, Guarantees, Labels, Limits, Object};
 
 use crate::config::Plugin;
 use crate::lifecycle::{Admin, Oper, Step};
@@ -66,6 +66,28 @@ pub struct BegunJob {
     pub uid: u32,
     /// When it began, since 1970.
     pub began_unix_ns: u64,
+}
+
+/// What a device was measured to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calibrated {
+    /// Name of the device.
+    pub device: String,
+    /// Its model, as it names itself: another device under the same name was not measured.
+    pub model: String,
+    /// Its serial number.
+    pub serial: String,
+    /// What came out.
+    pub calibration: Calibration,
+}
+
+/// What all channels of a tenant together are held to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantSetting {
+    /// The limits.
+    pub limits: Limits,
+    /// Goes up with each change of them.
+    pub generation: u64,
 }
 
 /// One change.
@@ -120,6 +142,16 @@ pub enum Record {
         /// Which.
         name: String,
     },
+    /// A device was measured.
+    Calibrated(Box<Calibrated>),
+    /// A tenant was given other limits.
+    Tenant {
+        /// Name of the tenant.
+        name: String,
+        /// What it is held to from now on.
+        #[serde(flatten)]
+        setting: TenantSetting,
+    },
     /// A destroyed channel is named by no label any more: nothing of it is left to be remembered.
     Forgotten {
         /// Which.
@@ -142,6 +174,10 @@ pub struct Settings {
     pub jobs: BTreeMap<u64, BegunJob>,
     /// The last number that one of them had.
     pub last_job: u64,
+    /// What devices were measured to do, by name.
+    pub calibrations: BTreeMap<String, Calibrated>,
+    /// What tenants are held to, by name.
+    pub tenants: BTreeMap<String, TenantSetting>,
 }
 
 impl Settings {
@@ -177,6 +213,12 @@ impl Settings {
             Record::Released { address } => {
                 self.claims.remove(address);
             }
+            Record::Calibrated(calibrated) => {
+                self.calibrations.insert(calibrated.device.clone(), Calibrated::clone(calibrated));
+            }
+            Record::Tenant { name, setting } => {
+                self.tenants.insert(name.clone(), *setting);
+            }
             Record::Forgotten { id } => {
                 self.channels.remove(id);
             }
@@ -193,8 +235,14 @@ impl Settings {
         let numbers = (self.last_job > 0).then_some(Record::JobEnded { id: self.last_job });
         let jobs = self.jobs.iter().map(|(&id, begun)| Record::JobBegun { id, begun: begun.clone() });
         let plugins = self.plugins.values().cloned().map(Record::PluginLoaded);
-        let listed = claims.chain(numbers).chain(jobs).chain(plugins).chain(settings);
-        std::iter::once(events).chain(listed)
+        let calibrations =
+            self.calibrations.values().map(|known| Record::Calibrated(Box::new(known.clone())));
+        let tenants = self
+            .tenants
+            .iter()
+            .map(|(name, setting)| Record::Tenant { name: name.clone(), setting: *setting });
+        let listed = claims.chain(numbers).chain(jobs).chain(plugins).chain(calibrations).chain(tenants);
+        std::iter::once(events).chain(listed).chain(settings)
     }
 }
 
@@ -326,6 +374,8 @@ fn parse(line: &[u8]) -> Result<Record, String> {
 
 #[cfg(test)]
 mod tests {
+    use vfiomux_rpc::{Cost, RateLimit};
+
     use super::*;
 
     fn setting(id: &str) -> Setting {
@@ -356,6 +406,27 @@ mod tests {
         Plugin { name: name.into(), library: "/lib/plugin.so".into(), config: None, order: 3 }
     }
 
+    fn calibrated(read_ops: u64) -> Record {
+        let cost = Cost { read_op: 512, read_kib: 128, write_op: 1024, write_kib: 256 };
+        let calibration = Calibration {
+            time_unix_ns: 7,
+            read_ops,
+            write_ops: 50,
+            read_bytes: 1 << 30,
+            read_latency_ns: 80_000,
+            window_commands: 80,
+            write_bytes: 1 << 29,
+            cost,
+            capacity_units: read_ops * 1024,
+        };
+        let (device, model, serial) = ("sim0".into(), "model".into(), "serial".into());
+        Record::Calibrated(Box::new(Calibrated { device, model, serial, calibration }))
+    }
+
+    fn tenant(generation: u64, limits: Limits) -> Record {
+        Record::Tenant { name: "acme".into(), setting: TenantSetting { limits, generation } }
+    }
+
     fn records() -> Vec<Record> {
         let step = |id: &str, step, to| Record::Transition { id: id.into(), step, to };
         vec![
@@ -373,6 +444,10 @@ mod tests {
             Record::PluginLoaded(plugin("quota")),
             Record::PluginLoaded(plugin("tiers")),
             Record::PluginUnloaded { name: "quota".into() },
+            calibrated(100),
+            calibrated(200),
+            tenant(1, Limits { ops: Some(RateLimit { per_second: 500, burst: None }), ..Limits::default() }),
+            tenant(2, Limits::default()),
             Record::Released { address: "0000:01:00.0".into() },
         ]
     }

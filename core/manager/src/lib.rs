@@ -2,10 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod balance;
+pub mod calibration;
 pub mod config;
 pub mod control;
 pub mod event;
+pub mod explain;
 pub mod extent;
 pub mod journal;
 pub mod label;

@@ -11,7 +11,7 @@ pub(crate) enum Bug {
     ListAll,
     /// D1: what was mapped before a handshake failed stays mapped.
     LeakOnFailedHandshake,
-    /// ISO1: room is looked for when a creation begins, and not taken.
+    /// ISO1, L5: room is looked for when a creation begins, and not taken.
     CheckThenAct,
     /// T1: a destroyed channel's submission queue stays at the device.
     KeepQueuePair,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, Guarantees, Labels, SidecoreMode};
+use crate::{Endpoint, Guarantees, Labels, Limits, SidecoreMode};
 
 /// Parameters of `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,6 +50,20 @@ pub struct DeviceFormat {
     /// Destroy whatever is found on it.
     #[serde(default)]
     pub erase: bool,
+}
+
+/// Parameters of `device.calibrate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceCalibrate {
+    /// Name or PCI address of the device.
+    pub device: String,
+    /// Also while channels are at work on it: they are slowed down, and so is what is measured.
+    #[serde(default)]
+    pub force: bool,
+    /// How long each of the four measurements takes; without it, a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u32>,
 }
 
 /// Parameters of `channel.create`.
@@ -246,6 +260,37 @@ pub struct ChannelDestroy {
     /// Also while a front-end is connected; its data is scrubbed either way.
     #[serde(default)]
     pub force: bool,
+}
+
+/// Parameters of `channel.explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelExplain {
+    /// Name of the channel.
+    pub name: String,
+}
+
+/// Parameters of `tenant.list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TenantList {}
+
+/// Parameters of `tenant.show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TenantShow {
+    /// Name of the tenant.
+    pub name: String,
+}
+
+/// Parameters of `tenant.tune`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TenantTune {
+    /// Name of the tenant.
+    pub name: String,
+    /// What all its channels together are held to from now on: these limits, and no others.
+    pub limits: Limits,
 }
 
 /// Parameters of `sidecore.list`.

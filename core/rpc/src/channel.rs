@@ -67,6 +67,56 @@ pub struct ChannelInfo {
     /// How long it took.
     #[serde(default)]
     pub latency: Latency,
+    /// How its guarantees were kept in the last second or two.
+    #[serde(default)]
+    pub kept: Kept,
+}
+
+/// How a channel's guarantees were kept, over an interval. What it was due counts only while more was asked of the device than
+/// it had room for, and the channel asked too: otherwise it had what it asked for. In cost units, of which a read of 4 KiB costs
+/// 1024.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Kept {
+    /// How long the interval was; 0 when nothing was counted yet.
+    pub interval_ns: u64,
+    /// How much of that it had to compete with others.
+    pub contended_ns: u64,
+    /// What it was given in that time.
+    pub given_cost: u64,
+    /// What its reservation promised it in that time.
+    pub reserved_due_cost: u64,
+    /// What its share was due of what the device was given in that time.
+    pub share_due_cost: u64,
+}
+
+impl Kept {
+    /// By how much its reservation fell short, in thousandths of what it promised.
+    #[must_use]
+    pub const fn shortfall_permille(&self) -> u64 {
+        if self.reserved_due_cost == 0 {
+            return 0;
+        }
+        let short = self.reserved_due_cost.saturating_sub(self.given_cost) as u128;
+        // At most 1000.
+        (short * 1000 / self.reserved_due_cost as u128) as u64
+    }
+
+    /// How far what it was given is from what its share was due, in thousandths of that; below 0 when it was given less.
+    #[must_use]
+    pub const fn share_error_permille(&self) -> i64 {
+        if self.share_due_cost == 0 {
+            return 0;
+        }
+        let (more, apart) = if self.given_cost >= self.share_due_cost {
+            (true, self.given_cost - self.share_due_cost)
+        } else {
+            (false, self.share_due_cost - self.given_cost)
+        };
+        let permille = apart as u128 * 1000 / self.share_due_cost as u128;
+        let permille = if permille > i64::MAX as u128 { i64::MAX } else { permille as i64 };
+        if more { permille } else { -permille }
+    }
 }
 
 /// What the guest sees.
@@ -275,10 +325,16 @@ pub struct Counters {
     pub bounced_ops: u64,
     /// Bytes that had to be copied.
     pub bounced_bytes: u64,
-    /// Turns that ended because a limit did not afford the next request.
+    /// Turns that ended because a limit of its own did not afford the next request.
     pub limited: u64,
-    /// Time that requests waited for a limit, in nanoseconds.
+    /// Time that requests waited for a limit of its own, in nanoseconds.
     pub limited_ns: u64,
+    /// Turns that ended because a limit of its tenant did not afford the next request.
+    pub tenant_limited: u64,
+    /// Time that requests waited for a limit of its tenant, in nanoseconds.
+    pub tenant_limited_ns: u64,
+    /// Time that it had requests which its limits afford, while more was asked of the device than it had room for, in nanoseconds.
+    pub contended_ns: u64,
     /// Notifications from the guest.
     pub kicks: u64,
     /// Notifications to the guest.

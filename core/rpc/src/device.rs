@@ -1,6 +1,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{Calibration, Reservations};
+
 /// A function as it is: found on this host or simulated, ours or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceInfo {
@@ -46,6 +48,12 @@ pub struct DeviceInfo {
     /// Names of the channels carved from it.
     #[serde(default)]
     pub channels: Vec<String>,
+    /// What it was measured to do; none before it was calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// What can be reserved on it, and what is.
+    #[serde(default)]
+    pub reservations: Reservations,
 }
 
 /// What a function is for.

@@ -89,6 +89,8 @@ pub enum ObjectKind {
     Job,
     /// A policy plugin.
     Plugin,
+    /// A tenant.
+    Tenant,
     /// The daemon.
     Daemon,
 }

@@ -23,8 +23,8 @@ pub struct Guarantees {
     /// Most bytes written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_bytes: Option<RateLimit>,
-    /// Reads of 4 KiB a second, or what costs as much, that go before what others do beyond theirs. Nothing checks that all
-    /// reservations together are within what the device does; if they are not, all fall behind alike.
+    /// Reads of 4 KiB a second, or what costs as much, that go before what others do beyond theirs. Refused when all
+    /// reservations together would be more than the device was calibrated to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reservation_ops: Option<u64>,
     /// Weight over what is left, from 1 to 10000; 100 without it.

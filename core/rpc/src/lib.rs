@@ -17,6 +17,7 @@
 //! `rpc.discover`, input that is no request, callers without the role, and repeats of a request id.
 #![forbid(unsafe_code)]
 
+mod calibration;
 pub mod call;
 mod caller;
 mod change;
@@ -26,6 +27,7 @@ pub mod codec;
 mod device;
 mod error;
 mod event;
+mod explanation;
 mod guarantees;
 mod job;
 mod labels;
@@ -39,14 +41,16 @@ mod server;
 mod sidecore;
 mod status;
 mod target;
+mod tenant;
 mod view;
 pub mod vmm_arguments;
 
+pub use calibration::{Calibration, Cost, ReservationHolder, Reservations};
 pub use caller::CallerInfo;
 pub use change::Change;
 pub use channel::{
     Admin, ChannelInfo, ChannelKind, Counters, DataMode, Distribution, Endpoint, EndpointMode, Extent,
-    Health, Lane, Latency, Oper, Plan, Reasons, RegionInfo, SessionInfo, VirtqueueInfo,
+    Health, Kept, Lane, Latency, Oper, Plan, Reasons, RegionInfo, SessionInfo, VirtqueueInfo,
 };
 pub use client::{Client, ClientError, EventStream, Notice};
 pub use device::{
@@ -54,6 +58,7 @@ pub use device::{
 };
 pub use error::{ErrorCode, ErrorData, RpcError};
 pub use event::{Event, EventKind, EventList, Gap, Object, ObjectKind, Subscription};
+pub use explanation::{Explanation, Observed, Pace, Refused, SlowCause};
 pub use guarantees::{Guarantees, Objective, RateLimit};
 pub use job::{JobInfo, JobState};
 pub use labels::{Labels, LabelsError};
@@ -68,6 +73,7 @@ pub use server::{BindError, Bounds, ConnectionId, Request, Server, Ticket};
 pub use sidecore::{Bucket, SidecoreChannel, SidecoreInfo, SidecoreMode, SidecoreRest};
 pub use status::{EventCounts, Status};
 pub use target::Target;
+pub use tenant::{Limits, TenantCounters, TenantInfo};
 pub use view::View;
 
 /// Where the daemon listens when nothing else is said.

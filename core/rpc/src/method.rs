@@ -4,8 +4,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, PluginInfo, PluginReplacement,
-    Role, SidecoreInfo, Status, Subscription, call,
+    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, Explanation, JobInfo, PluginInfo,
+    PluginReplacement, Role, SidecoreInfo, Status, Subscription, TenantInfo, call,
 };
 
 /// A method's parameters, tied to its name and its result: what lets a client be typed.
@@ -116,10 +116,12 @@ methods! {
     "Takes exclusive ownership of a device that nobody uses." "device.claim": DeviceClaim => DeviceInfo, Admin changes;
     "Gives a device without channels back to the driver that it came from." "device.release": DeviceRelease => DeviceInfo, Admin changes;
     "Writes an empty label on a device, so that it can be carved." "device.format": DeviceFormat => DeviceInfo, Admin lasts;
+    "Measures what a device does, by reads, and by writes to blocks that no channel has." "device.calibrate": DeviceCalibrate => DeviceInfo, Admin lasts;
     "Creates a channel, and attaches it when an endpoint is given." "channel.create": ChannelCreate => ChannelInfo, Operate changes;
     "Lists the channels." "channel.list": ChannelList => Vec<ChannelInfo>, Read asks;
     "Shows a channel." "channel.show": ChannelShow => ChannelInfo, Read asks;
     "Shows the way of a channel's I/O between VM and device." "channel.path": ChannelPath => ChannelPath, Read asks;
+    "Says why a channel was refused, why it is served as it is, and what its requests wait for now." "channel.explain": ChannelExplain => Explanation, Read asks;
     "Gives a channel an endpoint." "channel.attach": ChannelAttach => ChannelInfo, Operate changes;
     "Drains a channel and takes its endpoint away." "channel.detach": ChannelDetach => ChannelInfo, Operate changes;
     "Drains a channel and keeps everything." "channel.suspend": ChannelSuspend => ChannelInfo, Operate changes;
@@ -132,6 +134,9 @@ methods! {
     "Gives a channel other guarantees, in force at once, with its I/O running." "channel.tune": ChannelTune => ChannelInfo, Operate changes;
     "Has another sidecore serve a channel, with its I/O running." "channel.move": ChannelMove => ChannelInfo, Operate lasts;
     "Ends a channel, scrubs its data and gives its resources back." "channel.destroy": ChannelDestroy => ChannelInfo, Operate lasts;
+    "Lists the tenants that have channels or limits." "tenant.list": TenantList => Vec<TenantInfo>, Read asks;
+    "Shows a tenant." "tenant.show": TenantShow => TenantInfo, Read asks;
+    "Gives a tenant other limits over all its channels, in force at once, with their I/O running." "tenant.tune": TenantTune => TenantInfo, Operate changes;
     "Lists the sidecores." "sidecore.list": SidecoreList => Vec<SidecoreInfo>, Read asks;
     "Shows a sidecore." "sidecore.show": SidecoreShow => SidecoreInfo, Read asks;
     "Has a sidecore poll, spin or sleep when there is nothing to do, until the daemon ends." "sidecore.set": SidecoreSet => SidecoreInfo, Admin changes;

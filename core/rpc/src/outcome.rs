@@ -1,8 +1,8 @@
 use serde::Serialize;
 
 use crate::{
-    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, JobInfo, PluginInfo, PluginReplacement,
-    SidecoreInfo, Status, Subscription,
+    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, Explanation, JobInfo, PluginInfo,
+    PluginReplacement, SidecoreInfo, Status, Subscription, TenantInfo,
 };
 
 /// The result of any method, as the server writes it.
@@ -21,6 +21,12 @@ pub enum Outcome {
     Channel(Box<ChannelInfo>),
     /// Of `channel.path`.
     Path(ChannelPath),
+    /// Of `channel.explain`.
+    Explanation(Box<Explanation>),
+    /// Of `tenant.list`.
+    Tenants(Vec<TenantInfo>),
+    /// Of all other methods on tenants.
+    Tenant(Box<TenantInfo>),
     /// Of `sidecore.list`.
     Sidecores(Vec<SidecoreInfo>),
     /// Of all other methods on sidecores.
@@ -60,6 +66,9 @@ outcome_from! {
     Vec<ChannelInfo> => Channels,
     ChannelInfo => Channel,
     ChannelPath => Path,
+    Explanation => Explanation,
+    Vec<TenantInfo> => Tenants,
+    TenantInfo => Tenant,
     Vec<SidecoreInfo> => Sidecores,
     SidecoreInfo => Sidecore,
     Vec<JobInfo> => Jobs,

@@ -78,9 +78,17 @@ pub struct Ticket {
     detached: bool,
     /// What of the answer the caller may have.
     view: View,
+    /// When it is refused, [`Server::next_refused`] tells: of which method, on what.
+    remembered: Option<(&'static str, String)>,
 }
 
 impl Ticket {
+    /// The same, and a refusal is told of by [`Server::next_refused`]: of that method, on that object.
+    pub fn remembered(mut self, method: &'static str, name: &str) -> Self {
+        self.remembered = Some((method, name.to_owned()));
+        self
+    }
+
     /// The connection that the request came on.
     #[must_use]
     pub const fn connection(&self) -> ConnectionId {
@@ -109,6 +117,8 @@ impl Ticket {
             view: self.view.clone(),
             job: None,
             detached: false,
+            // Whoever goes on is told of.
+            remembered: None,
         }
     }
 }
@@ -154,6 +164,8 @@ pub struct Server {
     repeats: Repeats,
     /// Jobs whose result has been given.
     ended: VecDeque<(u64, Result<Value, RpcError>)>,
+    /// Refusals that somebody wanted to know of.
+    refused: VecDeque<(&'static str, String, RpcError)>,
 }
 
 #[derive(Debug)]
@@ -197,6 +209,7 @@ impl Server {
             closed: VecDeque::new(),
             repeats: Repeats::new(bounds.request_ids_max),
             ended: VecDeque::new(),
+            refused: VecDeque::new(),
         })
     }
 
@@ -291,12 +304,20 @@ impl Server {
         self.ended.pop_front()
     }
 
+    /// The next refusal of a [remembered](Ticket::remembered) ticket: the method, the object, and why.
+    pub fn next_refused(&mut self) -> Option<(&'static str, String, RpcError)> {
+        self.refused.pop_front()
+    }
+
     /// Answers a request: now or later, in any order.
     pub fn reply(&mut self, ticket: Ticket, outcome: Result<Outcome, RpcError>) {
         let result = outcome.and_then(|outcome| ticket.view.confine(outcome)).and_then(|outcome| {
             serde_json::to_value(outcome)
                 .map_err(|error| RpcError::new(ErrorCode::Internal, error.to_string()))
         });
+        if let (Err(error), Some((method, name))) = (&result, &ticket.remembered) {
+            self.refused.push_back((method, name.clone(), error.clone()));
+        }
         if let Some(job) = ticket.job {
             self.ended.push_back((job, result.clone()));
         }
@@ -446,7 +467,15 @@ impl Server {
                 return None;
             }
         };
-        let ticket = Ticket { connection, id, repeat, view: view.clone(), job: None, detached: false };
+        let ticket = Ticket {
+            connection,
+            id,
+            repeat,
+            view: view.clone(),
+            job: None,
+            remembered: None,
+            detached: false,
+        };
         Some(Request { ticket, caller, view, change, method: *method })
     }
 

@@ -44,9 +44,11 @@ impl Method {
             Self::DeviceClaim(call) => Target::Device(&call.device),
             Self::DeviceRelease(call) => Target::Device(&call.device),
             Self::DeviceFormat(call) => Target::Device(&call.device),
+            Self::DeviceCalibrate(call) => Target::Device(&call.device),
             Self::ChannelCreate(call) => Target::Channel(&call.name),
             Self::ChannelShow(call) => Target::Channel(&call.name),
             Self::ChannelPath(call) => Target::Channel(&call.name),
+            Self::ChannelExplain(call) => Target::Channel(&call.name),
             Self::ChannelAttach(call) => Target::Channel(&call.name),
             Self::ChannelDetach(call) => Target::Channel(&call.name),
             Self::ChannelSuspend(call) => Target::Channel(&call.name),
@@ -59,6 +61,8 @@ impl Method {
             Self::ChannelSnapshot(call) => Target::Channel(&call.name),
             Self::ChannelClone(call) => Target::Channel(&call.name),
             Self::ChannelDestroy(call) => Target::Channel(&call.name),
+            Self::TenantShow(call) => Target::Tenant(&call.name),
+            Self::TenantTune(call) => Target::Tenant(&call.name),
             Self::SidecoreShow(call) => Target::Sidecore(call.index),
             Self::SidecoreSet(call) => Target::Sidecore(call.index),
             Self::JobShow(call) => Target::Job(call.job),
@@ -71,6 +75,7 @@ impl Method {
             Self::StatusShow(_)
             | Self::DeviceList(_)
             | Self::ChannelList(_)
+            | Self::TenantList(_)
             | Self::SidecoreList(_)
             | Self::JobList(_)
             | Self::PluginList(_)
@@ -93,6 +98,7 @@ impl Method {
                 | Self::ChannelList(_)
                 | Self::ChannelShow(_)
                 | Self::ChannelPath(_)
+                | Self::ChannelExplain(_)
                 | Self::ChannelAttach(_)
                 | Self::ChannelDetach(_)
                 | Self::ChannelSuspend(_)
@@ -104,6 +110,8 @@ impl Method {
                 | Self::ChannelSnapshot(_)
                 | Self::ChannelClone(_)
                 | Self::ChannelDestroy(_)
+                | Self::TenantList(_)
+                | Self::TenantShow(_)
                 | Self::SidecoreList(_)
                 | Self::SidecoreShow(_)
                 | Self::JobList(_)

@@ -100,8 +100,10 @@ impl View {
         match &mut outcome {
             Outcome::Channels(list) => list.retain(|channel| self.shows(&channel.tenant)),
             Outcome::Channel(channel) if !self.shows(&channel.tenant) => return Err(hidden()),
-            Outcome::Devices(list) => list.iter_mut().for_each(confine_device),
-            Outcome::Device(device) => confine_device(device),
+            Outcome::Devices(list) => list.iter_mut().for_each(|device| self.confine_device(device)),
+            Outcome::Device(device) => self.confine_device(device),
+            Outcome::Tenants(list) => list.retain(|tenant| self.shows(&tenant.name)),
+            Outcome::Tenant(tenant) if !self.shows(&tenant.name) => return Err(hidden()),
             Outcome::Sidecores(list) => list.iter_mut().for_each(|sidecore| self.confine_sidecore(sidecore)),
             Outcome::Sidecore(sidecore) => self.confine_sidecore(sidecore),
             Outcome::Jobs(list) => list.retain(|job| self.shows_owned(job.tenant.as_deref())),
@@ -113,6 +115,8 @@ impl View {
             | Outcome::Channel(_)
             | Outcome::Job(_)
             | Outcome::Path(_)
+            | Outcome::Explanation(_)
+            | Outcome::Tenant(_)
             | Outcome::Subscription(_)
             | Outcome::Caller(_) => {}
         }
@@ -124,23 +128,26 @@ impl View {
         sidecore.channels = u32::try_from(sidecore.serves.len()).unwrap_or(u32::MAX);
         sidecore.cpu = None;
     }
-}
 
-/// Leaves of a device what a tenant needs to ask for a channel: its name, what it can do and what is free.
-fn confine_device(device: &mut DeviceInfo) {
-    device.address = None;
-    device.reason = None;
-    device.pci_id = None;
-    device.model = None;
-    device.serial = None;
-    device.firmware = None;
-    device.driver = None;
-    device.iommu_group = None;
-    device.group_members.clear();
-    device.numa_node = None;
-    device.holders.clear();
-    device.channels.clear();
-    device.namespaces.iter_mut().for_each(|namespace| namespace.reason = None);
+    /// Leaves of a device what a tenant needs to ask for a channel: its name, what it can do and what is free.
+    fn confine_device(&self, device: &mut DeviceInfo) {
+        device.address = None;
+        device.reason = None;
+        device.pci_id = None;
+        device.model = None;
+        device.serial = None;
+        device.firmware = None;
+        device.driver = None;
+        device.iommu_group = None;
+        device.group_members.clear();
+        device.numa_node = None;
+        device.holders.clear();
+        device.channels.clear();
+        device.namespaces.iter_mut().for_each(|namespace| namespace.reason = None);
+        // How much is left is what it may ask for; who has the rest is not.
+        device.reservations.holders.retain(|holder| self.shows(&holder.tenant));
+        device.reservations.reason = None;
+    }
 }
 
 #[cfg(test)]

@@ -183,6 +183,10 @@ impl<Q: BlockQueue> Sidecore<Q> {
             Order::KeepChannel { channel } => self.keep_channel(channel),
             Order::ListInFlight { channel } => self.list_in_flight(channel),
             Order::Service { .. } => self.serve_control(ticket, order),
+            Order::Probe { device, lane, probe } => match self.begin_probe(ticket, device, lane, probe) {
+                Ok(()) => Outcome::Later,
+                Err((why, order)) => Outcome::Refuse(why, order),
+            },
             Order::Shutdown => {
                 self.shut_down = true;
                 for Pending { ticket, order } in std::mem::take(&mut self.pending) {

@@ -9,7 +9,8 @@
 //!                                     3 poll every device ──► channels end requests
 //!                                     4 what found its lane full: control's own, merged flushes
 //!                                     5 those who have something to do in turn, a budget each ──► commands;
-//!                                       what has ended where it was submitted ──► channels end requests
+//!                                       what has ended where it was submitted ──► channels end requests;
+//!                                       a measurement, if one goes on
 //!                                     6 merged flushes, then one doorbell a lane
 //!                                     7 publish what was returned, call the guests that ask for it
 //!   reports ◄── queue, descriptor ◄── 8 answer the orders whose wait is over
@@ -40,6 +41,7 @@ mod flush;
 mod mailbox;
 mod order;
 mod pace;
+mod probe;
 mod schedule;
 mod seeded;
 mod service;
@@ -55,5 +57,6 @@ pub use error::SidecoreError;
 pub use mailbox::Handle;
 pub use order::{Answer, DeviceSlot, Order, Refusal, Report, Ticket};
 pub use pace::Pace;
+pub use probe::{Measured, Probe, ProbeError};
 pub use sidecore::{Budgets, Sidecore, Work};
 pub use thread::{Mode, SidecoreThread, ThreadSettings};

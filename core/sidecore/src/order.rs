@@ -8,7 +8,7 @@ use vfiomux_guest::{Call, Kick, MemoryMap};
 use vfiomux_hw::{DmaBuffer, Quiesced};
 use vfiomux_qos::{Group, Program};
 
-use crate::{Mode, Pace};
+use crate::{Measured, Mode, Pace, Probe, ProbeError};
 
 /// Where a device sits in the sidecore's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -199,6 +199,15 @@ pub enum Order<Q: BlockQueue> {
         /// Bytes of data at the start of the buffer.
         data_bytes: u32,
     },
+    /// Measure a device, one measurement on a sidecore at a time. Answered by [`Answer::Probed`] when it is over.
+    Probe {
+        /// Which device.
+        device: DeviceSlot,
+        /// On which lane; it is kept as full as the probe says.
+        lane: LaneId,
+        /// What to measure.
+        probe: Box<Probe>,
+    },
     /// Do something else from now on when there is nothing to do. Answered by [`Answer::Done`].
     SetMode {
         /// What.
@@ -270,6 +279,13 @@ pub enum Answer<Q: BlockQueue> {
         status: Status,
         /// The buffer that it named.
         buffer: Option<DmaBuffer>,
+    },
+    /// A measurement has ended.
+    Probed {
+        /// What was measured, with its buffer.
+        probe: Box<Probe>,
+        /// What came out.
+        result: Result<Measured, ProbeError>,
     },
     /// It was not carried out; nothing changed.
     Refused {

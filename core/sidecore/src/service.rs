@@ -5,6 +5,7 @@ use vfiomux_channel::CommandTag;
 use vfiomux_hw::DmaBuffer;
 
 use crate::Ticket;
+use crate::probe::{PROBE_SLOTS, Running};
 
 /// The commands of control's own that have not ended.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct Services {
     last_stamp: u32,
     /// Some have ended and are not answered.
     pub(crate) ended: bool,
+    /// The measurement that goes on.
+    pub(crate) probe: Option<Box<Running>>,
 }
 
 /// One of them.
@@ -46,6 +49,9 @@ impl Services {
 
     /// A command has ended. False: none with that tag is in flight on that device.
     pub(crate) fn end(&mut self, tag: CommandTag, status: Status, device: u16) -> bool {
+        if tag.slot >= PROBE_SLOTS {
+            return self.probe.as_mut().is_some_and(|probe| probe.end(tag, status, device));
+        }
         let place = self.places.get_mut(usize::from(tag.slot)).and_then(Option::as_mut);
         let known = |service: &&mut Service| {
             service.stamp == tag.stamp && service.device == device && service.ended.is_none()

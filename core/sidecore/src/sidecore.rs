@@ -138,6 +138,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
         work.completions = self.poll(now_ns);
         self.submit_waiting();
         self.serve(now_ns, &mut work);
+        if self.services.probe.is_some() {
+            self.run_probe(now_ns, &mut work);
+        }
         self.submit();
         // After the doorbells: while the guests are being told, the devices are already at work.
         work.calls = self.publish();

@@ -7,7 +7,7 @@ use vfiomux_rpc::vmm_arguments::Vmm;
 use vfiomux_rpc::{Change, DEFAULT_CONTROL_PATH, Endpoint, EndpointMode, SidecoreMode};
 
 use crate::failure::{AFTER_HELP, Failure};
-use crate::guarantees::GuaranteeArguments;
+use crate::guarantees::{GuaranteeArguments, LimitArguments};
 use crate::size;
 
 /// Talks to vfiomuxd, which carves devices into channels and serves them to virtual machines.
@@ -35,6 +35,9 @@ pub(crate) enum Verb {
     /// Channels: virtual disks carved from devices
     #[command(subcommand)]
     Channel(Box<ChannelVerb>),
+    /// Tenants: what all channels of one are held to together
+    #[command(subcommand)]
+    Tenant(TenantVerb),
     /// Sidecores: the threads that move the data
     #[command(subcommand)]
     Sidecore(SidecoreVerb),
@@ -100,6 +103,19 @@ pub(crate) enum DeviceVerb {
         #[command(flatten)]
         change: LongChange,
     },
+    /// Measure what a device does, on blocks that no channel has; what is reserved on it is held against that
+    Calibrate {
+        /// Name or PCI address
+        device: String,
+        /// Also while channels are at work on it: they are slowed down, and so is what is measured
+        #[arg(long)]
+        force: bool,
+        /// How long each of the five measurements takes, milliseconds [default: 1000]
+        #[arg(long, value_name = "MS")]
+        duration_ms: Option<u32>,
+        #[command(flatten)]
+        change: LongChange,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,6 +137,11 @@ pub(crate) enum ChannelVerb {
     },
     /// Show the way of a channel's I/O between VM and device
     Path {
+        /// Name of the channel
+        name: String,
+    },
+    /// Say why a channel was refused, why it is served as it is, and what its requests wait for now
+    Explain {
         /// Name of the channel
         name: String,
     },
@@ -213,6 +234,26 @@ pub(crate) enum ChannelVerb {
         force: bool,
         #[command(flatten)]
         change: LongChange,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantVerb {
+    /// List the tenants that have channels or limits
+    List,
+    /// Show a tenant
+    Show {
+        /// Name of the tenant
+        name: String,
+    },
+    /// Give a tenant other limits over all its channels, with their I/O running; what is left out is not limited any more
+    Tune {
+        /// Name of the tenant
+        name: String,
+        #[command(flatten)]
+        limits: LimitArguments,
+        #[command(flatten)]
+        change: ChangeArguments,
     },
 }
 

@@ -85,7 +85,42 @@ pub(crate) fn details(channel: &ChannelInfo, paint: Paint) -> String {
     text.push_str(&counters(channel, paint));
     text.push('\n');
     text.push_str(&latency(channel, paint));
+    let kept = guarantees_kept(channel);
+    if !kept.is_empty() {
+        let mut facts = Facts::default();
+        for (name, said) in kept {
+            facts.add(name, said);
+        }
+        text.push('\n');
+        text.push_str(&facts.text(paint));
+    }
     text
+}
+
+/// What limits took, and how what was promised was kept; nothing of a channel that neither was ever asked of.
+fn guarantees_kept(channel: &ChannelInfo) -> Vec<(&'static str, String)> {
+    let counters = &channel.counters;
+    let mut said = Vec::new();
+    let mut limited = |name, times: u64, waited_ns: u64| {
+        if times > 0 || waited_ns > 0 {
+            said.push((name, format!("{times} times, {} in all", units::nanoseconds(waited_ns))));
+        }
+    };
+    limited("own limits", counters.limited, counters.limited_ns);
+    limited("tenant's limits", counters.tenant_limited, counters.tenant_limited_ns);
+    let kept = &channel.kept;
+    if kept.contended_ns > 0 {
+        let interval = units::nanoseconds(kept.interval_ns);
+        said.push(("competed", format!("{} of the last {interval}", units::nanoseconds(kept.contended_ns))));
+        let tenths = |permille: u64| format!("{}.{}%", permille / 10, permille % 10);
+        if kept.reserved_due_cost > 0 {
+            said.push(("reservation", format!("{} short of it", tenths(kept.shortfall_permille()))));
+        }
+        let error = kept.share_error_permille();
+        let side = if error < 0 { "below" } else { "above" };
+        said.push(("share", format!("{} {side} it", tenths(error.unsigned_abs()))));
+    }
+    said
 }
 
 fn session_facts(facts: &mut Facts, session: &SessionInfo) {

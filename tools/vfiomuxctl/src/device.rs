@@ -1,6 +1,6 @@
 //! Devices for people.
 
-use vfiomux_rpc::{DeviceInfo, FunctionState, NamespaceInfo};
+use vfiomux_rpc::{Calibration, DeviceInfo, FunctionState, NamespaceInfo};
 
 use crate::table::{Cell, Facts, Paint, Table, Tone, printable, shortened, word};
 use crate::units;
@@ -67,6 +67,9 @@ pub(crate) fn details(device: &DeviceInfo, paint: Paint) -> String {
         facts.add("space", format!("{free} free of {capacity}"));
         facts.add("queue pairs", format!("{} used of {}", pairs.used, pairs.capacity));
     }
+    if device.pools.is_some() {
+        reserved(&mut facts, device);
+    }
     if let Some(nvme) = &device.nvme {
         facts.add("NVMe", format!("{}, data by {}", nvme.version, word(nvme.addressing).to_uppercase()));
         let (transfer, entries) = (units::bytes(nvme.transfer_bytes_max), nvme.queue_entries_max);
@@ -90,6 +93,41 @@ pub(crate) fn details(device: &DeviceInfo, paint: Paint) -> String {
         text.push_str(&namespaces(&device.namespaces, paint));
     }
     text
+}
+
+fn reserved(facts: &mut Facts, device: &DeviceInfo) {
+    if let Some(calibration) = &device.calibration {
+        facts.add("does", in_words(calibration));
+    }
+    let reservations = &device.reservations;
+    let factor = match reservations.overcommit_permille {
+        1000 => String::new(),
+        permille => format!(", {}.{:03} times what it does", permille / 1000, permille % 1000),
+    };
+    facts.add(
+        "reserved",
+        format!(
+            "{} of {} reads of 4K a second{factor}",
+            reservations.reserved_ops, reservations.capacity_ops
+        ),
+    );
+    facts.add_some("", reservations.reason.as_ref());
+    for holder in &reservations.holders {
+        let pending = if holder.pending { ", being decided" } else { "" };
+        facts.add("", format!("{} by {} ({}){pending}", holder.ops, holder.channel, holder.tenant));
+    }
+}
+
+/// What a device does, in one line.
+fn in_words(calibration: &Calibration) -> String {
+    format!(
+        "{} reads and {} writes of 4K a second, {} read and {} written a second; a read alone takes {}",
+        calibration.read_ops,
+        calibration.write_ops,
+        units::bytes(calibration.read_bytes),
+        units::bytes(calibration.write_bytes),
+        units::nanoseconds(calibration.read_latency_ns)
+    )
 }
 
 fn namespaces(namespaces: &[NamespaceInfo], paint: Paint) -> String {
@@ -128,6 +166,17 @@ pub(crate) fn released(device: &DeviceInfo) -> String {
 pub(crate) fn formatted(device: &DeviceInfo) -> String {
     let free = device.pools.map_or_else(|| "-".to_owned(), |pools| units::bytes(pools.bytes.free()));
     format!("{} formatted, {free} free", printable(&device.name))
+}
+
+pub(crate) fn calibrated(device: &DeviceInfo) -> String {
+    let name = printable(&device.name);
+    device.calibration.as_ref().map_or_else(
+        || format!("{name} can be calibrated"),
+        |calibration| {
+            let free = device.reservations.free_ops();
+            format!("{name} does {}\n  {free} reads of 4K a second can be reserved", in_words(calibration))
+        },
+    )
 }
 
 fn state(state: FunctionState) -> Cell {

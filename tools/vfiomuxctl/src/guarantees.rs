@@ -1,13 +1,13 @@
 //! Guarantees, as typed and as shown.
 
 use clap::Args;
-use vfiomux_rpc::{Guarantees, Objective, RateLimit};
+use vfiomux_rpc::{Guarantees, Limits, Objective, RateLimit};
 
 use crate::{size, units};
 
-/// What a channel is promised, and what it is held to. A limit is so much a second, and after a slash so much at once.
+/// What is not to be exceeded. A limit is so much a second, and after a slash so much at once.
 #[derive(Debug, Args)]
-pub(crate) struct GuaranteeArguments {
+pub(crate) struct LimitArguments {
     /// Most requests a second
     #[arg(long, value_parser = count, value_name = "N[/BURST]", help_heading = "Guarantees")]
     iops: Option<RateLimit>,
@@ -26,6 +26,13 @@ pub(crate) struct GuaranteeArguments {
     /// Most bytes written a second
     #[arg(long, value_parser = bytes, value_name = "SIZE[/BURST]", help_heading = "Guarantees")]
     write_bps: Option<RateLimit>,
+}
+
+/// What a channel is promised, and what it is held to.
+#[derive(Debug, Args)]
+pub(crate) struct GuaranteeArguments {
+    #[command(flatten)]
+    limits: LimitArguments,
     /// Reads of 4K a second, or what costs as much, that go before what others do beyond theirs
     #[arg(long, value_name = "N", help_heading = "Guarantees")]
     reserve: Option<u64>,
@@ -37,15 +44,29 @@ pub(crate) struct GuaranteeArguments {
     objective: Option<Objective>,
 }
 
-impl GuaranteeArguments {
-    pub(crate) fn to_guarantees(&self) -> Guarantees {
-        Guarantees {
+impl LimitArguments {
+    pub(crate) fn to_limits(&self) -> Limits {
+        Limits {
             ops: self.iops,
             bytes: self.bps,
             read_ops: self.read_iops,
             read_bytes: self.read_bps,
             write_ops: self.write_iops,
             write_bytes: self.write_bps,
+        }
+    }
+}
+
+impl GuaranteeArguments {
+    pub(crate) fn to_guarantees(&self) -> Guarantees {
+        let Limits { ops, bytes, read_ops, read_bytes, write_ops, write_bytes } = self.limits.to_limits();
+        Guarantees {
+            ops,
+            bytes,
+            read_ops,
+            read_bytes,
+            write_ops,
+            write_bytes,
             reservation_ops: self.reserve,
             share: self.share,
             objective: self.objective,
@@ -106,6 +127,22 @@ pub(crate) fn lines(guarantees: &Guarantees) -> Vec<String> {
         share,
         objective,
     } = *guarantees;
+    let promised = [
+        reservation_ops.map(|ops| format!("{ops} reads of 4K a second reserved")),
+        share.map(|share| format!("share {share}")),
+        objective.map(|Objective { permille, latency_ns }| {
+            let (whole, tenth) = (permille / 10, permille % 10);
+            let percentile = if tenth == 0 { whole.to_string() } else { format!("{whole}.{tenth}") };
+            format!("p{percentile} of at most {} wanted", units::nanoseconds(latency_ns))
+        }),
+    ];
+    let limits = Limits { ops, bytes, read_ops, read_bytes, write_ops, write_bytes };
+    limit_lines(&limits).into_iter().chain(promised.into_iter().flatten()).collect()
+}
+
+/// One line a limit; empty when there is none.
+pub(crate) fn limit_lines(limits: &Limits) -> Vec<String> {
+    let Limits { ops, bytes, read_ops, read_bytes, write_ops, write_bytes } = *limits;
     let limit = |what: &str, limit: Option<RateLimit>, show: fn(u64) -> String| {
         let RateLimit { per_second, burst } = limit?;
         let burst = burst.map_or_else(String::new, |burst| format!(", {} at once", show(burst)));
@@ -119,13 +156,6 @@ pub(crate) fn lines(guarantees: &Guarantees) -> Vec<String> {
         limit(" read", read_bytes, units::bytes),
         limit(" writes", write_ops, plain),
         limit(" written", write_bytes, units::bytes),
-        reservation_ops.map(|ops| format!("{ops} reads of 4K a second reserved")),
-        share.map(|share| format!("share {share}")),
-        objective.map(|Objective { permille, latency_ns }| {
-            let (whole, tenth) = (permille / 10, permille % 10);
-            let percentile = if tenth == 0 { whole.to_string() } else { format!("{whole}.{tenth}") };
-            format!("p{percentile} of at most {} wanted", units::nanoseconds(latency_ns))
-        }),
     ]
     .into_iter()
     .flatten()

@@ -15,6 +15,7 @@ mod caller;
 mod channel;
 mod device;
 mod events;
+mod explanation;
 mod failure;
 mod generate;
 mod guarantees;
@@ -25,6 +26,7 @@ mod sidecore;
 mod size;
 mod status;
 mod table;
+mod tenant;
 mod units;
 mod watch;
 
@@ -34,8 +36,8 @@ use clap::Parser;
 use vfiomux_rpc::{Labels, call};
 
 use arguments::{
-    Arguments, ChannelVerb, DeviceVerb, JobVerb, NamedChange, PluginVerb, SidecoreVerb, Verb, absolute,
-    endpoint,
+    Arguments, ChannelVerb, DeviceVerb, JobVerb, NamedChange, PluginVerb, SidecoreVerb, TenantVerb, Verb,
+    absolute, endpoint,
 };
 use failure::Failure;
 use session::Session;
@@ -53,6 +55,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.verb {
         Verb::Device(verb) => run_device(connect()?, verb),
         Verb::Channel(verb) => run_channel(connect()?, verb),
+        Verb::Tenant(verb) => run_tenant(connect()?, verb),
         Verb::Sidecore(verb) => run_sidecore(connect()?, verb),
         Verb::Job(verb) => run_job(connect()?, verb),
         Verb::Plugin(verb) => run_plugin(connect()?, verb),
@@ -81,6 +84,22 @@ fn run_device(mut session: Session, verb: &DeviceVerb) -> Result<(), Failure> {
         DeviceVerb::Format { device: name, erase, change } => {
             let format = call::DeviceFormat { device: device(name), erase: *erase };
             session.change_long(&format, change, device::formatted)
+        }
+        DeviceVerb::Calibrate { device: name, force, duration_ms, change } => {
+            let calibrate =
+                call::DeviceCalibrate { device: device(name), force: *force, duration_ms: *duration_ms };
+            session.change_long(&calibrate, change, device::calibrated)
+        }
+    }
+}
+
+fn run_tenant(mut session: Session, verb: &TenantVerb) -> Result<(), Failure> {
+    match verb {
+        TenantVerb::List => session.show(&call::TenantList {}, tenant::list),
+        TenantVerb::Show { name } => session.show(&call::TenantShow { name: name.clone() }, tenant::details),
+        TenantVerb::Tune { name, limits, change } => {
+            let tune = call::TenantTune { name: name.clone(), limits: limits.to_limits() };
+            session.change(&tune, change, tenant::tuned)
         }
     }
 }
@@ -164,6 +183,9 @@ fn run_channel(mut session: Session, verb: &ChannelVerb) -> Result<(), Failure> 
             }
         }
         ChannelVerb::Path { name } => session.show(&call::ChannelPath { name: name.clone() }, channel::path),
+        ChannelVerb::Explain { name } => {
+            session.show(&call::ChannelExplain { name: name.clone() }, explanation::details)
+        }
         ChannelVerb::Attach { name, endpoint: path, client, change } => {
             let endpoint = endpoint(path, *client)?;
             session.change(&call::ChannelAttach { name: name.clone(), endpoint }, change, channel::attached)

@@ -8,6 +8,7 @@ use super::attachment::Door;
 use super::channel::{Channel, internal};
 use super::question::{guarantees_of, policy_guarantees};
 use super::tune::compile;
+use crate::admission::Holder;
 use crate::event::event;
 use crate::journal::{Record, Setting};
 use crate::label::LabelledChannel;
@@ -23,15 +24,28 @@ impl Control {
         change: Change,
         wanted: call::ChannelCreate,
     ) {
-        let question = match self.creation(caller, &change, &wanted) {
+        let (name, tenant) = (wanted.name.clone(), wanted.tenant.clone());
+        let holder = Holder { id: super::new_id(), name, tenant };
+        // Held from before the policies are asked until the channel has it (L5).
+        let asked = self.creation(caller, &change, &wanted).and_then(|question| {
+            self.take_reservation(&question.channel.device, &holder, &wanted.guarantees)?;
+            Ok(question)
+        });
+        let question = match asked {
             Ok(question) => question,
             Err(error) => return self.rpc.reply(ticket, Err(error)),
         };
+        let device = question.channel.device.clone();
         self.ask_new(&wanted.name.clone(), caller, question, move |control, allowed| {
             let made = allowed.and_then(|allowed| {
                 control.creation(caller, &change, &wanted)?;
-                control.define(caller, &change, &wanted, &allowed.channel)
+                let guarantees = guarantees_of(&allowed.channel.guarantees);
+                compile(&guarantees)?;
+                // What they made of it may be more.
+                control.take_reservation(&device, &holder, &guarantees)?;
+                control.define(caller, &change, &wanted, &allowed.channel, &holder.id)
             });
+            control.give_reservation_back(&device, &holder.id);
             control.create_defined(ticket, made);
         });
     }
@@ -104,9 +118,8 @@ impl Control {
         change: &Change,
         wanted: &call::ChannelCreate,
         allowed: &PolicyChannel,
+        id: &str,
     ) -> Result<Created, RpcError> {
-        let guarantees = guarantees_of(&allowed.guarantees);
-        compile(&guarantees)?;
         let device = self.device_named(&wanted.device)?;
         let free_bytes = device.free_bytes(wanted.namespace);
         let candidates =
@@ -180,14 +193,14 @@ impl Control {
             carving.pool = before;
         }
         let setting = Setting {
-            id: super::new_id(),
+            id: id.to_owned(),
             name: wanted.name.clone(),
             tenant: wanted.tenant.clone(),
             pool,
             size_bytes: taken_blocks * u64::from(block_bytes),
             queues,
             read_only,
-            guarantees,
+            guarantees: guarantees_of(&allowed.guarantees),
             labels: wanted.labels.clone(),
             serial: None,
             endpoint: wanted.endpoint.clone(),

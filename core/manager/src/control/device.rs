@@ -269,6 +269,7 @@ impl Control {
                     (answer, control.devices.get_mut(&owned))
                 {
                     device.queues.insert(line, QueueSeat { queue: queue_id, base_lane: lane });
+                    control.set_pace_on(&owned, line);
                 }
                 // The last to answer holds the only share.
                 if let Ok(next) = Rc::try_unwrap(waiting) {

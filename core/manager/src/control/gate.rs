@@ -12,6 +12,7 @@ use vfiomux_rpc::{Endpoint, EndpointMode, ErrorCode, Method, Object, ObjectKind,
 use super::Control;
 use super::channel::unknown_channel;
 use super::job::unknown_job;
+use super::tenant::unknown_tenant;
 use crate::seeded::{self, Bug};
 
 impl Control {
@@ -34,6 +35,14 @@ impl Control {
                 check_role(view, tenant, method)?;
                 self.check_endpoint(tenant, &wanted.endpoint)
             }
+            // The name of a channel that was refused says whose it would have been.
+            Method::ChannelExplain(wanted)
+                if self.channel_named(&wanted.name).is_err()
+                    && wanted.name.split_once('.').is_some_and(|(tenant, _)| view.shows(tenant)) =>
+            {
+                Ok(())
+            }
+            Method::TenantShow(wanted) if !view.shows(&wanted.name) => Err(unknown_tenant(&wanted.name)),
             _ => match method.target() {
                 Target::Channel(name) => check_role(view, self.tenant_shown(view, name)?, method),
                 Target::Device(name) if !self.devices.contains_key(&super::service::canonical(name)) => {
@@ -90,6 +99,7 @@ impl Control {
                     .map(|channel| channel.setting.tenant.clone())
                     .or_else(|| name.split_once('.').map(|(tenant, _)| tenant.to_owned()))
             }
+            ObjectKind::Tenant => Some(name.to_owned()),
             ObjectKind::Job => self.jobs.owner(name.parse().ok()?).map(str::to_owned),
             _ => None,
         }

@@ -78,6 +78,7 @@ impl Leg {
 fn object_of(method: &Method) -> Option<Object> {
     let (kind, name) = match method {
         Method::DeviceFormat(wanted) => (ObjectKind::Device, &wanted.device),
+        Method::DeviceCalibrate(wanted) => (ObjectKind::Device, &wanted.device),
         Method::ChannelResize(wanted) => (ObjectKind::Channel, &wanted.name),
         Method::ChannelDestroy(wanted) => (ObjectKind::Channel, &wanted.name),
         _ => return None,

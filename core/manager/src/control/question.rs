@@ -27,7 +27,8 @@ impl Control {
     /// A device as policies see it, with what it has left.
     pub(crate) fn policy_device(&self, name: &str) -> PolicyDevice {
         let on_it = self.channels.values().filter(|channel| channel.device == name);
-        let namespaces = self.devices.get(name).into_iter().flat_map(|device| device.namespaces.values());
+        let device = self.devices.get(name);
+        let namespaces = device.into_iter().flat_map(|device| device.namespaces.values());
         let capacity_bytes = namespaces
             .filter_map(|seat| {
                 let blocks = seat.carving.as_ref().ok()?.pool.total_blocks();
@@ -39,8 +40,10 @@ impl Control {
             capacity_bytes,
             free_bytes: self.free_bytes(name),
             queues_max: QUEUES_MAX,
-            calibrated_ops: None,
-            free_reservation_ops: 0,
+            calibrated_ops: device
+                .and_then(|device| self.calibration_of(device))
+                .map(|calibration| calibration.read_ops),
+            free_reservation_ops: device.map_or(0, |device| self.reservations(device).free_ops()),
             channels: u32::try_from(on_it.count()).unwrap_or(u32::MAX),
         }
     }

@@ -204,6 +204,9 @@ impl Control {
             Ok(channel) => Box::new(channel),
             Err(error) => return next(self, Err(error.to_string())),
         };
+        let tenant = self.channels.get(id).map(|channel| channel.setting.tenant.clone());
+        let group = tenant.and_then(|tenant| self.group_of(&tenant));
+        block_channel.set_group(group, 0);
         let Some(channel) = self.channels.get_mut(id) else {
             return next(self, Err("the channel is gone".to_owned()));
         };

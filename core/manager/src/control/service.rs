@@ -8,6 +8,7 @@ use vfiomux_rpc::{
 use super::Control;
 use super::channel::internal;
 use super::device::{Device, NO_LABEL};
+use super::explain::channel_changed;
 use super::job::Leg;
 use crate::journal::Record;
 
@@ -18,6 +19,10 @@ impl Control {
     /// Carries out one request. The answer may come later.
     pub(crate) fn serve_request(&mut self, request: Request) {
         let Request { ticket, caller, view, change, method } = request;
+        let ticket = match channel_changed(&method) {
+            Some(name) if !change.dry_run => ticket.remembered(method.name(), name),
+            _ => ticket,
+        };
         if self.ending.is_some() && method.role_required() > Role::Read {
             let error = RpcError::new(ErrorCode::Busy, "the daemon is ending").next("ask the next one");
             return self.rpc.reply(ticket, Err(error));
@@ -32,6 +37,7 @@ impl Control {
             Method::DeviceClaim(wanted) => return self.device_claim(ticket, &change, &wanted),
             Method::DeviceRelease(wanted) => return self.device_release(ticket, &change, &wanted),
             Method::DeviceFormat(wanted) => return self.device_format(ticket, &change, &wanted),
+            Method::DeviceCalibrate(wanted) => return self.device_calibrate(ticket, &change, &wanted),
             Method::ChannelCreate(wanted) => return self.create(ticket, caller, change, wanted),
             Method::ChannelList(wanted) => {
                 let ours = self
@@ -49,6 +55,7 @@ impl Control {
             Method::ChannelPath(wanted) => {
                 self.channel_named(&wanted.name).map(|channel| self.channel_path(channel).into())
             }
+            Method::ChannelExplain(wanted) => self.channel_explain(&wanted.name).map(Outcome::from),
             Method::ChannelAttach(wanted) => return self.attach(ticket, caller, change, wanted),
             Method::ChannelDetach(wanted) => return self.detach(ticket, &change, &wanted.name),
             Method::ChannelSuspend(wanted) => return self.suspend(ticket, &change, &wanted.name),
@@ -73,6 +80,9 @@ impl Control {
                 "vfiomuxctl channel create, then copy the content from within a guest that has both",
             )),
             Method::ChannelDestroy(wanted) => return self.destroy(ticket, caller, change, wanted),
+            Method::TenantList(_) => Ok(self.tenant_list().into()),
+            Method::TenantShow(wanted) => self.tenant_show(&wanted.name).map(Outcome::from),
+            Method::TenantTune(wanted) => return self.tenant_tune(ticket, caller.uid, &change, &wanted),
             Method::SidecoreList(_) => Ok(self.sidecore_list().into()),
             Method::SidecoreShow(wanted) => self.sidecore_show(wanted.index).map(Outcome::from),
             Method::SidecoreSet(wanted) => return self.sidecore_set(ticket, caller, &change, &wanted),
@@ -334,7 +344,11 @@ impl Control {
     }
 
     /// The device, when no operation is under way on it and its generation fits.
-    fn device_idle(&self, name: &str, expected_generation: Option<u64>) -> Result<String, RpcError> {
+    pub(crate) fn device_idle(
+        &self,
+        name: &str,
+        expected_generation: Option<u64>,
+    ) -> Result<String, RpcError> {
         let device = self.device_named(name)?;
         let about = format!("device {}", device.name);
         if let Some(operation) = device.operation {
@@ -353,7 +367,7 @@ impl Control {
         Ok(device.name.clone())
     }
 
-    fn set_device_operation(&mut self, name: &str, operation: Option<&'static str>) {
+    pub(crate) fn set_device_operation(&mut self, name: &str, operation: Option<&'static str>) {
         if let Some(device) = self.devices.get_mut(name) {
             device.operation = operation;
         }

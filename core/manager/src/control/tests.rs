@@ -11,6 +11,7 @@ mod jobs;
 mod moves;
 mod operations;
 mod policies;
+mod promises;
 mod restart;
 mod scrub;
 mod sessions;

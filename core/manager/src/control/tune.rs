@@ -6,6 +6,7 @@ use vfiomux_rpc::{Caller, Change, ErrorCode, RateLimit, RpcError, Ticket, call};
 use vfiomux_sidecore::Order;
 
 use super::Control;
+use super::admission::holder;
 use super::question::{guarantees_of, policy_channel, policy_guarantees};
 use crate::lifecycle::{NotAllowed, Oper, Step};
 
@@ -15,8 +16,15 @@ const RESERVED: Io = Io::read(4096);
 impl Control {
     /// `channel.tune`: journalled, then in force with the sidecore's next breath.
     pub(crate) fn tune(&mut self, ticket: Ticket, caller: Caller, change: Change, wanted: call::ChannelTune) {
-        let (id, question) = match self.tuning(caller, &change, &wanted) {
-            Ok(tuning) => tuning,
+        // Held from before the policies are asked until the channel has it (L5).
+        let asked = self.tuning(caller, &change, &wanted).and_then(|(id, question)| {
+            let channel = self.channel_named(&wanted.name)?;
+            let (device, holder) = (channel.device.clone(), holder(channel));
+            self.take_reservation(&device, &holder, &wanted.guarantees)?;
+            Ok((id, question, device, holder))
+        });
+        let (id, question, device, holder) = match asked {
+            Ok(asked) => asked,
             Err(error) => return self.rpc.reply(ticket, Err(error)),
         };
         self.ask_about(&id, caller, question, move |control, allowed| {
@@ -24,6 +32,8 @@ impl Control {
                 let (id, _) = control.tuning(caller, &change, &wanted)?;
                 let guarantees = guarantees_of(&allowed.wanted.guarantees);
                 compile(&guarantees)?;
+                // What they made of it may be more.
+                control.take_reservation(&device, &holder, &guarantees)?;
                 let unchanged = control.channel_named(&wanted.name)?.setting.guarantees == guarantees;
                 Ok((id, (!unchanged && !change.dry_run).then_some(guarantees)))
             });
@@ -31,6 +41,7 @@ impl Control {
                 Ok((id, Some(guarantees))) => control.tune_now(ticket, &id, guarantees),
                 other => control.answer_checked(ticket, other.map(|(id, _)| id)),
             }
+            control.give_reservation_back(&device, &holder.id);
         });
     }
 
@@ -117,7 +128,7 @@ pub(crate) fn compile(asked: &vfiomux_rpc::Guarantees) -> Result<Program, RpcErr
     })
 }
 
-fn rate(limit: RateLimit) -> Rate {
+pub(crate) fn rate(limit: RateLimit) -> Rate {
     let RateLimit { per_second, burst } = limit;
     Rate { per_second, burst: burst.unwrap_or((per_second / 10).max(1)) }
 }

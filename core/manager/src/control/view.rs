@@ -5,8 +5,8 @@ use vfiomux_channel::HistogramSnapshot;
 use vfiomux_hw::inventory::FunctionInfo;
 use vfiomux_rpc::{
     ChannelInfo, ChannelKind, ChannelPath, Counters, DataMode, DeviceInfo, Distribution, FunctionClass,
-    FunctionState, HopKind, Lane, Latency, NamespaceInfo, NvmeInfo, Plan, Pool, Pools, RegionInfo, RpcError,
-    SessionInfo, SidecoreInfo, Status, View, VirtqueueInfo,
+    FunctionState, HopKind, Lane, Latency, NamespaceInfo, NvmeInfo, Plan, Pool, Pools, RegionInfo,
+    Reservations, RpcError, SessionInfo, SidecoreInfo, Status, View, VirtqueueInfo,
 };
 use vfiomux_spec::virtio::{blk, features as transport};
 
@@ -77,6 +77,8 @@ impl Control {
             .collect();
         names.sort();
         info.channels = names;
+        info.calibration = self.calibration_of(device).copied();
+        info.reservations = self.reservations(device);
         if device.namespaces.is_empty() && device.skipped.is_empty() {
             return info;
         }
@@ -177,6 +179,9 @@ impl Control {
                 bounced_bytes: snapshot.bounced_bytes,
                 limited: snapshot.limited,
                 limited_ns: snapshot.limited_ns,
+                tenant_limited: snapshot.tenant_limited,
+                tenant_limited_ns: snapshot.tenant_limited_ns,
+                contended_ns: snapshot.contended_ns,
                 kicks: snapshot.kicks,
                 calls: snapshot.calls,
                 stale_completions: snapshot.strays,
@@ -185,6 +190,7 @@ impl Control {
                 ring_wait: distribution(&snapshot.ring_wait),
                 device: distribution(&snapshot.device_time),
             },
+            kept: self.kept(channel),
         }
     }
 
@@ -379,5 +385,7 @@ fn simulated(name: &str) -> DeviceInfo {
         nvme: None,
         namespaces: Vec::new(),
         channels: Vec::new(),
+        calibration: None,
+        reservations: Reservations::default(),
     }
 }

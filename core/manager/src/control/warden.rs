@@ -15,7 +15,7 @@ use vfiomux_hw::{DmaBuffer, DmaDomain, Function, HwError};
 use vfiomux_nvme::sync::BlockIo;
 use vfiomux_nvme::{Controller, Info, NvmeError, Options, QueueId, Skipped, SystemClock};
 use vfiomux_rpc::FunctionClass;
-use vfiomux_sidecore::Answer;
+use vfiomux_sidecore::{Answer, Measured, Probe};
 
 use super::lines::DeviceAnswer;
 use super::machine::{LocalDevice, Machine, Space, is_raised};
@@ -363,6 +363,11 @@ impl Warden {
         Ok(())
     }
 
+    /// Has a measurement taken of the device.
+    pub(crate) fn probe(&mut self, probe: Box<Probe>) -> Result<Measured, String> {
+        self.commands().probe(probe)
+    }
+
     /// Commands of our own, for one operation. What is not over when it gives up is never taken for an answer to another's.
     fn commands(&self) -> Commands {
         let (answer_to, answers) = mpsc::channel();
@@ -414,9 +419,36 @@ impl Commands {
         self.poster.post(move |control| control.serve(&name, command, buffer, data_bytes, answer_to));
     }
 
-    /// Waits for one command, and gives its buffer back. A device that keeps it too long is reset: nothing milder ends a
-    /// command on a lane that channels may share.
+    /// Waits for one command, and gives its buffer back.
     fn served(&mut self) -> Result<Option<DmaBuffer>, String> {
+        match self.answer(Duration::ZERO)? {
+            Answer::Served { status: Status::Success, buffer } => Ok(buffer),
+            Answer::Served { status, .. } => Err(format!("{} answered {status:?}", self.name)),
+            other => Err(self.unwanted(&other)),
+        }
+    }
+
+    /// Has a sidecore take a measurement, and waits for what comes out.
+    fn probe(&mut self, probe: Box<Probe>) -> Result<Measured, String> {
+        let lasts = Duration::from_nanos(probe.duration_ns);
+        let (name, answer_to) = (self.name.clone(), self.answer_to.clone());
+        self.poster.post(move |control| control.serve_probe(&name, probe, answer_to));
+        match self.answer(lasts)? {
+            Answer::Probed { result, .. } => result.map_err(|error| format!("{}: {error}", self.name)),
+            other => Err(self.unwanted(&other)),
+        }
+    }
+
+    fn unwanted(&self, answer: &DeviceAnswer) -> String {
+        match answer {
+            Answer::Refused { why, .. } => format!("{}: {why}", self.name),
+            _ => format!("{}: its sidecore gave an answer to something else", self.name),
+        }
+    }
+
+    /// Waits for the answer to something that lasts so long by itself. A device that keeps a command for longer beyond that is
+    /// reset: nothing milder ends a command on a lane that channels may share.
+    fn answer(&mut self, lasts: Duration) -> Result<DeviceAnswer, String> {
         let begun = Instant::now();
         loop {
             if self.interrupt.is_raised() {
@@ -425,7 +457,7 @@ impl Commands {
             if is_raised(self.error.as_ref().map(OwnedFd::as_fd)) {
                 return Err(format!("{} left meanwhile", self.name));
             }
-            if begun.elapsed() > self.service {
+            if begun.elapsed() > self.service + lasts {
                 let name = self.name.clone();
                 let why = format!("a command of our own did not end within {:?}", self.service);
                 let said = format!("{name}: {why}");
@@ -433,14 +465,7 @@ impl Commands {
                 return Err(said);
             }
             match self.answers.recv_timeout(LOOK_EVERY) {
-                Ok(Some(Answer::Served { status: Status::Success, buffer })) => return Ok(buffer),
-                Ok(Some(Answer::Served { status, .. })) => {
-                    return Err(format!("{} answered {status:?}", self.name));
-                }
-                Ok(Some(Answer::Refused { why, .. })) => return Err(format!("{}: {why}", self.name)),
-                Ok(Some(_)) => {
-                    return Err(format!("{}: its sidecore gave an answer to something else", self.name));
-                }
+                Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => return Err(format!("{} is not served", self.name)),
                 // We hold a sender ourselves, so this is that nothing has come yet.
                 Err(_) => {}

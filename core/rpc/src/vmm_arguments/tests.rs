@@ -29,6 +29,7 @@ fn channel(path: &str, mode: EndpointMode) -> ChannelInfo {
         extents: Vec::new(),
         counters: Counters::default(),
         latency: Latency::default(),
+        kept: crate::Kept::default(),
     }
 }
 

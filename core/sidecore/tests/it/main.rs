@@ -9,6 +9,7 @@ mod hostile;
 mod moves;
 mod orders;
 mod paced;
+mod probe;
 mod thread;
 mod turns;
 mod wakeup;

@@ -8,10 +8,10 @@ use std::thread::{self, JoinHandle};
 use mio::{Events, Poll, Token, Waker};
 use tempfile::TempDir;
 use vfiomux_rpc::{
-    Addressing, Admin, Bounds, Change, ChannelInfo, ChannelKind, Counters, DataMode, DeviceInfo,
-    Distribution, Endpoint, EndpointMode, Event, Extent, FunctionClass, FunctionState, Health, Lane, Latency,
-    Method, NamespaceInfo, NvmeInfo, Oper, Outcome, Plan, Pool, Pools, Reasons, RegionInfo, Roles, RpcError,
-    Server, SessionInfo, VirtqueueInfo,
+    Addressing, Admin, Bounds, Calibration, Change, ChannelInfo, ChannelKind, Cost, Counters, DataMode,
+    DeviceInfo, Distribution, Endpoint, EndpointMode, Event, Extent, FunctionClass, FunctionState, Health,
+    Kept, Lane, Latency, Method, NamespaceInfo, NvmeInfo, Oper, Outcome, Plan, Pool, Pools, Reasons,
+    RegionInfo, ReservationHolder, Reservations, Roles, RpcError, Server, SessionInfo, VirtqueueInfo,
 };
 
 const WAKE: Token = Token(0);
@@ -125,6 +125,33 @@ pub(crate) fn claimed_device() -> DeviceInfo {
             reason: None,
         }],
         channels: vec!["disk-a".into()],
+        calibration: Some(calibration()),
+        reservations: Reservations {
+            capacity_ops: 484_375,
+            reserved_ops: 60_000,
+            overcommit_permille: 1000,
+            reason: None,
+            holders: vec![ReservationHolder {
+                channel: "disk-a".into(),
+                tenant: "acme".into(),
+                ops: 60_000,
+                pending: false,
+            }],
+        },
+    }
+}
+
+fn calibration() -> Calibration {
+    Calibration {
+        time_unix_ns: 1_700_000_000_000_000_000,
+        read_ops: 500_000,
+        write_ops: 250_000,
+        read_bytes: 3 << 30,
+        write_bytes: 2 << 30,
+        read_latency_ns: 80_000,
+        window_commands: 80,
+        cost: Cost { read_op: 512, read_kib: 128, write_op: 1024, write_kib: 256 },
+        capacity_units: 512_000_000,
     }
 }
 
@@ -142,6 +169,8 @@ pub(crate) fn held_device() -> DeviceInfo {
         nvme: None,
         namespaces: vec![],
         channels: vec![],
+        calibration: None,
+        reservations: Reservations::default(),
         ..claimed_device()
     }
 }
@@ -189,5 +218,6 @@ pub(crate) fn channel() -> ChannelInfo {
             },
             ring_wait: Distribution::default(),
         },
+        kept: Kept::default(),
     }
 }
