@@ -26,6 +26,9 @@
 //! anything else goes. While no request is larger, the bound is rate × window + burst. Time that stands still or steps back
 //! earns nothing until it has passed its furthest point again: a limit holds by every reading of the clock.
 //!
+//! A tenant's limits are shared by its channels, on whichever sidecores they are: a [`Group`]. Each channel has a [`Lease`] of it,
+//! and asks it after its own account. All are told the time by one clock.
+//!
 //! # Reservations and shares
 //!
 //! As in mClock (Gulati, Merchant, Varman: mClock, OSDI 2010), in two phases: whoever is behind its reservation goes first, the

@@ -21,12 +21,20 @@
 //! it reads the clock once a breath, and when nothing is to be done it looks again for as long as that is likely to cost less
 //! than a sleep (`spin`); then it asks those to wake it that it has not asked yet, looks once more, and sleeps (`doze`, `wake`).
 //!
-//! Control never shares state with a sidecore. It sends [`Order`]s, each of which hands over what it is about and is answered
+//! Control shares no state with a sidecore but words that stand for themselves: counters, and what a tenant's channels on all
+//! sidecores may still take together ([`vfiomux_qos::Group`]), for which all of them go by one [clock](clock_ns). It sends [`Order`]s, each of which hands over what it is about and is answered
 //! exactly once, at once or when what it waits for has come: a ring that is stopped comes back after its last request has
 //! ended, memory that was replaced comes back as `Quiesced`.
 //!
 //! Fairness (V4): in a breath each channel takes at most its budget, and the turn begins with another channel every time. So a
 //! channel with a backlog is served again after at most the sum of the others' budgets.
+//!
+//! Where channels were promised something, their device has a schedule: as long as it has room for all that is asked for, turns are
+//! taken as ever, and when it has not, a scheduler gives them, a slice of cost each (`schedule`). How a device is driven then is
+//! its [`Pace`].
+//!
+//! How long each breath took is counted ([`SidecoreCounters::breath_time`]), so that it can be shown that nothing outside delays
+//! one (P2).
 //!
 //! What does not live here: vhost-user, NVMe, requests (a channel's business), and any decision about who gets what.
 #![forbid(unsafe_code)]

@@ -8,6 +8,7 @@ mod fluid;
 mod groups;
 mod guests;
 mod order;
+mod storm;
 
 use std::sync::{Arc, Mutex};
 
@@ -174,6 +175,36 @@ impl Bench {
         while self.now_ns < until_ns {
             self.step(STEP_NS);
         }
+    }
+
+    fn start_ring(&mut self, client: usize, base: u16) {
+        let (sidecore, channel) = self.ids[client];
+        let ring = self.guests[client].ring_from(base);
+        let start = Box::new(RingStart { ring, call: None, kick: None });
+        self.ask(sidecore, Order::StartRing { channel, index: 0, start });
+    }
+
+    /// Q2 and Q3: how many cost units a client that always has requests fell short of what its reservation, as it was at each
+    /// moment, came to, in the worst of all stretches of time between two marks 10 ms apart. What is got beyond it is nobody's
+    /// debt: only a fall from what was ahead at an earlier mark counts.
+    fn shortfall(&self, client: usize, from_ns: u64, reserved_at: impl Fn(u64) -> u64) -> i128 {
+        let log = self.log();
+        let mut sent = log.of(client).skip_while(|sent| sent.at_ns < from_ns).peekable();
+        let (mut ahead, mut highest, mut worst) = (0i128, 0i128, 0i128);
+        let (mut due, mut at_ns) = (0u128, from_ns);
+        while at_ns + 10 * MS <= self.now_ns {
+            for _ in 0..10 {
+                due += u128::from(reserved_at(at_ns)) * u128::from(MS);
+                at_ns += MS;
+            }
+            while let Some(sent) = sent.next_if(|sent| sent.at_ns < at_ns) {
+                ahead += i128::from(sent.cost);
+            }
+            let present = ahead - i128::try_from(due / u128::from(SECOND)).unwrap();
+            worst = worst.max(highest - present);
+            highest = highest.max(present);
+        }
+        worst
     }
 
     fn log(&self) -> DeviceLog {

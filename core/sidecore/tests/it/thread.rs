@@ -205,6 +205,22 @@ fn what_wakes_it_and_how_fast_is_counted() {
     guest.end();
 }
 
+/// P2: what would delay a breath shows, since each is counted, busy or not.
+#[test]
+fn how_long_each_breath_took_is_counted() {
+    let mut guest = Guest::new(Mode::Poll, kick());
+    guest.round_trip();
+    let counters = guest.thread.handle().counters();
+    let before = counters.breaths.get();
+    let counted = counters.breath_time.snapshot();
+    guest.round_trip();
+    let counters = guest.thread.handle().counters();
+    let since = counters.breath_time.snapshot().since(&counted).count();
+    // One may be under way at either look.
+    assert!(since > 0 && since <= counters.breaths.get() - before + 1, "{since}");
+    guest.end();
+}
+
 #[test]
 fn a_polling_sidecore_never_sleeps_and_needs_no_kicks() {
     let mut guest = Guest::new(Mode::Poll, kick());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vfiomux_channel::driver::BlkDriver;
 use vfiomux_guest::driver::{Arena, Buffer};
 use vfiomux_guest::memory::{MapRegion, MemoryMap};
-use vfiomux_guest::ring::SplitRing;
+use vfiomux_guest::ring::{RingSetup, SplitRing};
 use vfiomux_qos::{Direction, Io};
 use vfiomux_spec::virtio::blk::RequestType;
 
@@ -56,6 +56,12 @@ impl Guest {
 
     pub(super) fn ring(&self, map: &MemoryMap) -> SplitRing {
         SplitRing::new(map, &self.driver.setup(), None).unwrap()
+    }
+
+    /// The ring again, from the entry on that it was stopped at.
+    pub(super) fn ring_from(&self, base: u16) -> SplitRing {
+        let setup = RingSetup { base, ..self.driver.setup() };
+        SplitRing::new(&self.map(), &setup, None).unwrap()
     }
 
     /// Takes back what is done, and asks again where its habit says so.

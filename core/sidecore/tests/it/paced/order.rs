@@ -108,32 +108,25 @@ fn a_reservation_holds_through_retunes() {
     victim.guarantees = reserve(20);
     let bully = Client::reader(CAPACITY / 4, 10_000, 64);
     let mut bench = Bench::new(1, &[victim, bully, Client::reader(0, 10_000, 64)]);
-    let (mut due, mut percent, mut since_ns) = (Vec::new(), 20, bench.now_ns);
+    let mut reserved = vec![(0, 20)];
+    let from_ns = bench.now_ns;
     for round in 0..400u64 {
-        bench.run_until(since_ns + 5 * MS);
-        due.push((since_ns, bench.now_ns, percent * CAPACITY / 100));
-        since_ns = bench.now_ns;
-        percent = 1 + round * 37 % 60;
+        bench.run_until(bench.now_ns + 5 * MS);
+        let percent = 1 + round * 37 % 60;
         bench.promise(0, &reserve(percent));
+        reserved.push((bench.now_ns, percent));
         if round % 16 == 0 {
-            let pace = Pace {
-                window_commands: 2 + (round as u32 / 16) % 4,
-                slice_cost: 2 * READ,
-                ..Pace::default()
-            };
+            let window_commands = 2 + (round as u32 / 16) % 4;
+            let pace = Pace { window_commands, slice_cost: 2 * READ, ..Pace::default() };
             bench.ask(0, Order::SetPace { device: DEVICE, pace });
         }
     }
-    let log = bench.log();
-    // What was given minus what was due falls from its highest point by no more than what is on the way.
-    let (mut ahead, mut highest) = (0i128, 0i128);
-    for (from_ns, to_ns, reserved) in due {
-        ahead += i128::from(log.cost(0, from_ns, to_ns));
-        ahead -= i128::from(reserved) * i128::from(to_ns - from_ns) / i128::from(SECOND);
-        let slack = i128::from(24 * READ);
-        assert!(highest - ahead <= slack, "{} units short at {to_ns} ns", highest - ahead);
-        highest = highest.max(ahead);
-    }
+    let reserved_at = |at_ns: u64| {
+        let last = reserved.partition_point(|&(since_ns, _)| since_ns <= at_ns);
+        reserved[last - 1].1 * CAPACITY / 100
+    };
+    let short = bench.shortfall(0, from_ns, reserved_at);
+    assert!(short <= i128::from(24 * READ) + i128::from(CAPACITY / 1000), "{short} units short");
     let seen = bench.counters[0].snapshot();
     assert!(seen.contended_cost + 24 * READ >= seen.reserved_due_cost, "{seen:?}");
 }
