@@ -55,6 +55,15 @@ pub(crate) enum Verb {
     },
     /// What has changed, and what is changing
     Events(EventsWanted),
+    /// The changes that were asked for: by whom, what policies said, what became of them
+    Audit {
+        /// Only entries after number N [default: all at hand]
+        #[arg(long, value_name = "N")]
+        since: Option<u64>,
+        /// At most so many, the oldest first
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
+    },
     /// Whom the daemon takes you for, and what you may do
     Whoami,
     /// Print completions for a shell

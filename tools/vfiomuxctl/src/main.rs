@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod audit;
 mod caller;
 mod channel;
 mod device;
@@ -62,6 +63,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Status { watch: false } => connect()?.show(&call::StatusShow {}, status::overview),
         Verb::Status { watch: true } => watch::run(connect()?),
         Verb::Events(wanted) => events::run(connect()?, wanted),
+        Verb::Audit { since, limit } => {
+            connect()?.show(&call::AuditList { since: *since, limit: *limit }, audit::list)
+        }
         Verb::Whoami => connect()?.show(&call::CallerShow {}, caller::overview),
         Verb::Completions { shell } => generate::completions(*shell),
         Verb::Man { directory } => generate::manual(directory.as_deref()),

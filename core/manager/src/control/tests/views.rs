@@ -1,7 +1,7 @@
 //! What a tenant is shown: every method of the table is called as a tenant, with names of its own, of another's and of nobody's.
 
 use serde_json::{Map, Value, json};
-use vfiomux_rpc::{Client, ClientError, ErrorCode, EventStream, Notice, call, schema};
+use vfiomux_rpc::{Change, Client, ClientError, ErrorCode, EventStream, Notice, call, schema};
 
 use super::world::{World, assert_refused, refusal};
 use crate::seeded::Bug;
@@ -202,8 +202,59 @@ fn a_tenant_makes_and_ends_channels_of_its_own_and_of_nobody_else() {
     assert_refused(refusal(tenant.call(&attach)), ErrorCode::Permission, "roles.tenants.acme.endpoints");
     let gone = tenant.call(&call::ChannelDestroy { name: "acme.new".to_owned(), force: false });
     assert_eq!(gone.unwrap().name, "acme.new");
+    let audit = tenant.call(&call::AuditList { since: None, limit: None }).unwrap();
+    assert!(audit.entries.iter().all(|entry| entry.tenant.as_deref() == Some(OWN)));
     let list = tenant.call(&call::ChannelList { tenant: None }).unwrap();
     assert_eq!(list.iter().map(|channel| channel.name.as_str()).collect::<Vec<_>>(), ["acme.disk", "plain"]);
     let status = tenant.call(&call::StatusShow {}).unwrap();
     assert_eq!((status.channels, status.sidecores.len()), (2, 0));
+}
+
+#[test]
+fn every_change_is_on_record_with_who_asked_what_was_said_and_what_became_of_it() {
+    let mut world = World::new(SPEC);
+    world.create("disk", 8);
+    let id = Change { request_id: Some("once".to_owned()), dry_run: true, ..Change::default() };
+    let resize = call::ChannelResize { name: "disk".to_owned(), size_bytes: 4 << 20 };
+    world.call_with(&resize, &id).unwrap();
+    world.resize("disk", 4).unwrap();
+    let bad = call::ChannelCreate { name: "Bad Name".to_owned(), ..world.creation("disk", 8) };
+    assert_refused(world.call(&bad), ErrorCode::Denied, "");
+    let mut tenant = world.client();
+    tenant.call(&call::CallerConfine { tenant: "nobody".to_owned() }).unwrap();
+    let destroy = call::ChannelDestroy { name: "disk".to_owned(), force: true };
+    assert_refused(refusal(tenant.call(&destroy)), ErrorCode::NotFound, "list");
+    let set = call::SidecoreSet { index: 0, mode: vfiomux_rpc::SidecoreMode::Poll };
+    assert_refused(refusal(tenant.call(&set)), ErrorCode::Permission, "roles.admin");
+
+    let list = |world: &World| world.call(&call::AuditList { since: None, limit: None }).unwrap().entries;
+    let entries = list(&world);
+    let told: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            let answer = entry.answer.as_ref().unwrap();
+            (entry.method.as_str(), entry.dry_run, answer.error.is_none(), answer.generation_after)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("channel.create", false, true, Some(1)),
+            ("channel.resize", true, true, Some(1)),
+            ("channel.resize", false, true, Some(2)),
+            ("channel.create", false, false, None),
+            ("channel.destroy", false, false, None),
+            ("sidecore.set", false, false, None),
+        ]
+    );
+    assert_eq!((entries[1].request_id.as_deref(), entries[2].generation_before), (Some("once"), Some(1)));
+    assert_eq!(entries[0].pid.unsigned_abs(), std::process::id());
+    let ruling = &entries[3].rulings[0];
+    assert_eq!((ruling.policy.as_str(), ruling.verdict.as_str()), ("default", "deny"));
+    assert_eq!(
+        (entries[4].confined_to.as_slice(), &entries[4].tenant),
+        (["nobody".to_owned()].as_slice(), &None)
+    );
+    world.restart();
+    assert_eq!(list(&world)[..6], entries);
 }
