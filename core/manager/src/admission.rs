@@ -168,8 +168,11 @@ impl Book {
     pub fn align(&mut self, present: impl IntoIterator<Item = (Holder, u64)>) {
         let mut before = std::mem::take(&mut self.entries);
         for (holder, has_ops) in present {
-            let taken_ops = before.remove(&holder.id).and_then(|entry| entry.taken_ops);
-            self.entries.insert(holder.id.clone(), Entry { holder, has_ops, taken_ops });
+            let before = before.remove(&holder.id).filter(|entry| entry.taken_ops.is_some());
+            // What it had is in force until what it took is settled, whatever its setting says by now.
+            let (had_ops, taken_ops) = before.map_or((0, None), |entry| (entry.has_ops, entry.taken_ops));
+            self.entries
+                .insert(holder.id.clone(), Entry { holder, has_ops: has_ops.max(had_ops), taken_ops });
         }
         for entry in before.into_values().filter(|entry| entry.taken_ops.is_some()) {
             self.entries.insert(entry.holder.id.clone(), Entry { has_ops: 0, ..entry });

@@ -128,6 +128,19 @@ fn a_tune_holds_the_larger_of_what_it_has_and_what_it_may_get() {
     assert_eq!(book.held_ops(), 1000);
 }
 
+/// L5: the setting says the new number before the sidecore runs it.
+#[test]
+fn what_a_channel_had_is_nobody_elses_until_its_tune_is_in_force() {
+    let mut book = book(1000);
+    book.align([(holder(0), 900)]);
+    book.take(&holder(0), 300).unwrap();
+    book.align([(holder(0), 300)]);
+    assert!(book.take(&holder(1), 400).is_err());
+    book.give_back(&holder(0).id);
+    book.align([(holder(0), 300)]);
+    book.take(&holder(1), 400).unwrap();
+}
+
 #[test]
 fn a_refusal_says_what_is_left_and_who_has_the_rest() {
     let mut book = book(1000);
