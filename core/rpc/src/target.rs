@@ -79,7 +79,6 @@ impl Method {
             | Self::SidecoreList(_)
             | Self::JobList(_)
             | Self::PluginList(_)
-            | Self::AuditList(_)
             | Self::EventsList(_)
             | Self::EventsSubscribe(_)
             | Self::CallerShow(_) => Target::Nothing,
@@ -115,7 +114,6 @@ impl Method {
                 | Self::TenantShow(_)
                 | Self::SidecoreList(_)
                 | Self::SidecoreShow(_)
-                | Self::AuditList(_)
                 | Self::JobList(_)
                 | Self::JobShow(_)
                 | Self::JobCancel(_)

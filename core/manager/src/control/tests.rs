@@ -18,5 +18,4 @@ mod sessions;
 mod set;
 mod sidecores;
 mod tune;
-mod views;
 mod world;
