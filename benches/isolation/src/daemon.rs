@@ -130,6 +130,8 @@ fn create<'a>(
     client.set_timeout(Some(CALL_TIMEOUT))?;
     let devices = client.call(&call::DeviceList {})?;
     let device = devices.first().map(|device| device.name.clone()).unwrap_or_default();
+    // What is not measured cannot be promised; and the window of commands at the device follows from it.
+    client.call(&call::DeviceCalibrate { device: device.clone(), force: false, duration_ms: Some(500) })?;
     for (name, socket) in channels {
         client.call(&call::ChannelCreate {
             tenant: if name == "victim" { "victim" } else { "bully" }.to_owned(),

@@ -11,7 +11,6 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
-mod audit;
 mod caller;
 mod channel;
 mod device;
@@ -21,7 +20,6 @@ mod failure;
 mod generate;
 mod guarantees;
 mod job;
-mod new_plugin;
 mod plugin;
 mod session;
 mod sidecore;
@@ -32,7 +30,6 @@ mod tenant;
 mod units;
 mod watch;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -61,13 +58,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Tenant(verb) => run_tenant(connect()?, verb),
         Verb::Sidecore(verb) => run_sidecore(connect()?, verb),
         Verb::Job(verb) => run_job(connect()?, verb),
-        Verb::Plugin(verb) => run_plugin(connect, verb),
+        Verb::Plugin(verb) => run_plugin(connect()?, verb),
         Verb::Status { watch: false } => connect()?.show(&call::StatusShow {}, status::overview),
         Verb::Status { watch: true } => watch::run(connect()?),
         Verb::Events(wanted) => events::run(connect()?, wanted),
-        Verb::Audit { since, limit } => {
-            connect()?.show(&call::AuditList { since: *since, limit: *limit }, audit::list)
-        }
         Verb::Whoami => connect()?.show(&call::CallerShow {}, caller::overview),
         Verb::Completions { shell } => generate::completions(*shell),
         Verb::Man { directory } => generate::manual(directory.as_deref()),
@@ -110,16 +104,10 @@ fn run_tenant(mut session: Session, verb: &TenantVerb) -> Result<(), Failure> {
     }
 }
 
-fn run_plugin(connect: impl FnOnce() -> Result<Session, Failure>, verb: &PluginVerb) -> Result<(), Failure> {
+fn run_plugin(mut session: Session, verb: &PluginVerb) -> Result<(), Failure> {
     match verb {
-        PluginVerb::New(wanted) => {
-            let next = new_plugin::write(wanted)?;
-            io::stdout().write_all(next.as_bytes()).map_err(Failure::Output)
-        }
-        PluginVerb::List => connect()?.show(&call::PluginList {}, plugin::list),
-        PluginVerb::Show { name } => {
-            connect()?.show(&call::PluginShow { name: name.clone() }, plugin::details)
-        }
+        PluginVerb::List => session.show(&call::PluginList {}, plugin::list),
+        PluginVerb::Show { name } => session.show(&call::PluginShow { name: name.clone() }, plugin::details),
         PluginVerb::Load { name, library, config, order, change } => {
             let call = call::PluginLoad {
                 name: name.clone(),
@@ -127,7 +115,7 @@ fn run_plugin(connect: impl FnOnce() -> Result<Session, Failure>, verb: &PluginV
                 config: config.as_deref().map(absolute).transpose()?,
                 order: *order,
             };
-            connect()?.change(&call, change, plugin::loaded)
+            session.change(&call, change, plugin::loaded)
         }
         PluginVerb::Replace { name, library, config, change } => {
             let call = call::PluginReplace {
@@ -135,10 +123,10 @@ fn run_plugin(connect: impl FnOnce() -> Result<Session, Failure>, verb: &PluginV
                 library: library.as_deref().map(absolute).transpose()?,
                 config: config.as_deref().map(absolute).transpose()?,
             };
-            connect()?.change(&call, change, plugin::replaced)
+            session.change(&call, change, plugin::replaced)
         }
         PluginVerb::Unload { name, change } => {
-            connect()?.change(&call::PluginUnload { name: name.clone() }, change, plugin::unloaded)
+            session.change(&call::PluginUnload { name: name.clone() }, change, plugin::unloaded)
         }
     }
 }
