@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vfiomux_block::{Limits, Operation};
-use vfiomux_rpc::{Change, ErrorCode, EventKind, FunctionState, ObjectKind, Outcome, RpcError, Ticket, call};
+use vfiomux_rpc::{Change, ErrorCode, EventKind, ObjectKind, Outcome, RpcError, Ticket, call};
 use vfiomux_sidecore::{Measured, Order, Pace, Probe};
 
 use super::Control;
@@ -38,6 +38,8 @@ const DURATION_MS_MAX: u32 = 60_000;
 /// Commands at the device. Its lane has room for a few more: label and scrub commands go there as well.
 const DEPTH: u16 = LANE_DEPTH - 8;
 
+/// The operation of a device that is being measured.
+const CALIBRATING: &str = "being calibrated";
 /// How far a calibration is when all is measured; the rest is scrubbing.
 const MEASURED_PERMILLE: u16 = 950;
 
@@ -47,6 +49,16 @@ pub(crate) struct Ground {
     namespace: u32,
     limits: Limits,
     extent: Extent,
+    duration_ns: u64,
+}
+
+/// A calibration that may begin.
+struct Wish {
+    /// Of this device.
+    name: String,
+    /// The namespace to measure on, and how many blocks of it.
+    namespace: u32,
+    blocks: u64,
     duration_ns: u64,
 }
 
@@ -84,31 +96,23 @@ impl Control {
         change: &Change,
         wanted: &call::DeviceCalibrate,
     ) {
-        let ground = match self.calibrate_checked(change, wanted) {
-            Ok(Some(ground)) => ground,
+        let wish = match self.calibrate_checked(change, wanted) {
+            Ok(Some(wish)) => wish,
             Ok(None) => {
                 let info = self.device_show(&wanted.device);
                 return self.rpc.reply(ticket, info.map(Outcome::from));
             }
             Err(error) => return self.rpc.reply(ticket, Err(error)),
         };
-        let (name, namespace, blocks, duration_ns) = ground;
-        let Some(seat) = self.devices.get_mut(&name).and_then(|device| device.namespaces.get_mut(&namespace))
-        else {
-            return;
-        };
-        let limits = seat.limits;
-        let taken = match &mut seat.carving {
-            Ok(carving) => carving.pool.take(blocks).map_err(|error| error.to_string()),
-            Err(why) => Err(why.clone()),
-        };
-        let extents = match taken {
-            Ok(extents) => extents,
+        let Wish { name, namespace, blocks, duration_ns } = wish;
+        let (limits, extents) = match self.take_ground(&name, namespace, blocks) {
+            Ok(taken) => taken,
             Err(why) => return self.rpc.reply(ticket, Err(no_room(&name, &why))),
         };
-        // The allocator was asked for no more than its longest run.
-        let Some(extent) = extents.iter().copied().max_by_key(|extent| extent.blocks) else { return };
-        self.set_device_operation(&name, Some("being calibrated"));
+        // The allocator was asked for no more than its longest run: there is one.
+        let extent = extents.iter().copied().max_by_key(|extent| extent.blocks);
+        let extent = extent.unwrap_or(Extent { start: 0, blocks: 0 });
+        self.set_device_operation(&name, Some(CALIBRATING));
         let ground = Ground { namespace, limits, extent, duration_ns };
         let job = ticket.job();
         let course = Course { ground, rates: Vec::new(), job, cancel: self.job_cancel_flag(job) };
@@ -124,20 +128,40 @@ impl Control {
                 }),
                 Err(why) => {
                     control.give_back(&owned, namespace, &extents);
-                    control.set_device_operation(&owned, None);
+                    control.end_calibrating(&owned);
                     control.rpc.reply(ticket, Err(fault(&owned, why)));
                 }
             },
         );
     }
 
-    /// The device, the namespace to measure on, how many blocks of it, and for how long; none for a dry run.
-    #[expect(clippy::type_complexity, reason = "four things that are taken apart at once")]
+    /// Takes free blocks to measure on.
+    fn take_ground(
+        &mut self,
+        name: &str,
+        namespace: u32,
+        blocks: u64,
+    ) -> Result<(Limits, Vec<Extent>), String> {
+        let device = self.devices.get_mut(name).ok_or("it is gone")?;
+        let seat = device.namespaces.get_mut(&namespace).ok_or("its namespace is gone")?;
+        let carving = seat.carving.as_mut().map_err(|why| why.clone())?;
+        let extents = carving.pool.take(blocks).map_err(|error| error.to_string())?;
+        Ok((seat.limits, extents))
+    }
+
+    /// A device that has begun to leave meanwhile goes on with that.
+    fn end_calibrating(&mut self, name: &str) {
+        if self.devices.get(name).is_some_and(|device| device.operation == Some(CALIBRATING)) {
+            self.set_device_operation(name, None);
+        }
+    }
+
+    /// What is to be done, if nothing stands in its way; none for a dry run.
     fn calibrate_checked(
         &self,
         change: &Change,
         wanted: &call::DeviceCalibrate,
-    ) -> Result<Option<(String, u32, u64, u64)>, RpcError> {
+    ) -> Result<Option<Wish>, RpcError> {
         let name = self.device_idle(&wanted.device, change.expected_generation)?;
         let device = self.device_named(&name)?;
         device.check_ready()?;
@@ -175,7 +199,7 @@ impl Control {
         }
         let blocks = longest.min(SPAN_BYTES_MAX / block);
         let duration_ns = u64::from(duration_ms) * 1_000_000;
-        Ok((!change.dry_run).then_some((name, namespace, blocks, duration_ns)))
+        Ok((!change.dry_run).then_some(Wish { name, namespace, blocks, duration_ns }))
     }
 
     /// Takes one measurement after the other, each a job of the device's thread, so that others have theirs in between.
@@ -226,7 +250,7 @@ impl Control {
         let leg = Leg::part(ticket.job(), MEASURED_PERMILLE, 1000);
         let owned = name.to_owned();
         self.scrub(name, namespace, extents, leg, move |control, scrubbed| {
-            control.set_device_operation(&owned, None);
+            control.end_calibrating(&owned);
             if let Err(why) = scrubbed {
                 let mut told = event(EventKind::Fault, ObjectKind::Device, owned.clone());
                 told.reason = Some(format!("the blocks that it was measured on are kept back: {why}"));
@@ -305,7 +329,7 @@ impl Control {
         let served = self
             .devices
             .get(name)
-            .filter(|device| device.state == FunctionState::Ready)
+            .filter(|device| device.check_ready().is_ok())
             .and_then(|device| Some((device.slot, device.queues.first_key_value()?)));
         let Some((slot, (&line, seat))) = served else {
             let _ = answer_to.send(None);
@@ -358,7 +382,7 @@ fn request_blocks(limits: &Limits, wanted_bytes: u32) -> u32 {
     let most = (wanted_bytes.min(limits.transfer_bytes_max) / limits.block_bytes).max(1);
     // The largest power of two within: it divides any boundary that is one.
     let mut blocks = 1 << most.ilog2();
-    while blocks > 1 && limits.boundary_blocks > 0 && limits.boundary_blocks % blocks != 0 {
+    while !limits.boundary_blocks.is_multiple_of(blocks) {
         blocks /= 2;
     }
     blocks

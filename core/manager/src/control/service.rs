@@ -19,10 +19,6 @@ impl Control {
     /// Carries out one request. The answer may come later.
     pub(crate) fn serve_request(&mut self, request: Request) {
         let Request { ticket, caller, view, change, method } = request;
-        let ticket = match channel_changed(&method) {
-            Some(name) if !change.dry_run => ticket.remembered(method.name(), name),
-            _ => ticket,
-        };
         if self.ending.is_some() && method.role_required() > Role::Read {
             let error = RpcError::new(ErrorCode::Busy, "the daemon is ending").next("ask the next one");
             return self.rpc.reply(ticket, Err(error));
@@ -30,6 +26,11 @@ impl Control {
         if let Err(error) = self.check_view(&view, &method) {
             return self.rpc.reply(ticket, Err(error));
         }
+        // Of a channel that the caller may not know of, nothing is remembered.
+        let ticket = match channel_changed(&method) {
+            Some(name) if !change.dry_run => ticket.remembered(method.name(), name),
+            _ => ticket,
+        };
         let answer = match method {
             Method::StatusShow(_) => Ok(self.status(&view).into()),
             Method::DeviceList(_) => self.device_list(&view).map(Outcome::from),

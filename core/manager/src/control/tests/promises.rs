@@ -3,10 +3,13 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use vfiomux_rpc::{Change, ErrorCode, EventKind, Guarantees, Limits, RateLimit, RpcError, SlowCause, call};
+use vfiomux_rpc::{
+    Change, ErrorCode, EventKind, FunctionState, Guarantees, Limits, RateLimit, RpcError, SlowCause, call,
+};
+use vfiomux_spec::nvme::log::CriticalWarning;
 
 use super::guest::{Guest, OK, pattern};
-use super::world::{MIB, World, assert_refused, refusal};
+use super::world::{MIB, World, assert_refused, refusal, wait};
 
 const SPEC: &str = "sim:nvme,size=64M";
 
@@ -127,6 +130,24 @@ fn reservations_are_held_against_the_device_after_a_restart() {
     world.restart();
     assert_eq!(world.device("sim0").unwrap().reservations.reserved_ops, capacity);
     assert_refused(world.call(&creation(&world, "b", 1)), ErrorCode::NoSpace, "0 of");
+}
+
+/// L5: nobody knows what a device that is not well can do, so nothing more is promised of it.
+#[test]
+fn a_degraded_device_keeps_what_it_has_promised_and_promises_nothing_more() {
+    let (world, capacity) = calibrated();
+    world.call(&creation(&world, "a", capacity / 2)).unwrap();
+    world.sim().warn(CriticalWarning::new().with_temperature(true));
+    wait("the device is degraded", || {
+        (world.device("sim0").unwrap().state == FunctionState::Degraded).then_some(())
+    });
+    assert_refused(world.call(&creation(&world, "b", 1)), ErrorCode::Conflict, "less than it was calibrated");
+    assert_refused(world.call(&tune("a", capacity / 2 + 1)), ErrorCode::Conflict, "less than");
+    let reservations = world.device("sim0").unwrap().reservations;
+    assert_eq!((reservations.capacity_ops, reservations.reserved_ops), (0, capacity / 2));
+    assert!(reservations.reason.unwrap().contains("less than it was calibrated"));
+    world.call(&creation(&world, "b", 0)).unwrap();
+    world.call(&tune("a", 1)).unwrap();
 }
 
 /// Asks for two reservations of three quarters each at the same time.
