@@ -18,7 +18,13 @@ pub(crate) struct Gate {
     cost: u64,
     /// No more is taken in this turn once it has cost so much.
     cost_max: u64,
+    /// The account has earned what the time until this turn is worth.
+    refilled: bool,
 }
+
+/// Whoever waits for its tenant's limits looks again after so long: they may have been raised meanwhile, in place, which nobody
+/// tells it (Q3).
+const TENANT_AGAIN_NS: u64 = 5_000_000;
 
 /// Why a request waits.
 #[derive(Debug, Clone, Copy)]
@@ -37,14 +43,14 @@ impl Gate {
             closed: None,
             cost: 0,
             cost_max: u64::MAX,
+            refilled: false,
         }
     }
 
     /// Begins a turn that may cost so much. False: what waits is not affordable yet.
     #[inline]
     pub(crate) fn begin(&mut self, cost_max: u64, now_ns: u64, counters: &ChannelCounters) -> bool {
-        (self.cost, self.cost_max) = (0, cost_max);
-        self.account.refill(now_ns);
+        (self.cost, self.cost_max, self.refilled) = (0, cost_max, false);
         let Some(Closed { until: NotBefore(until_ns), .. }) = self.closed else { return true };
         if now_ns < until_ns {
             return false;
@@ -72,14 +78,12 @@ impl Gate {
 
     #[inline(never)]
     fn admit_limited(&mut self, io: Io, in_any_case: bool, now_ns: u64) -> bool {
-        let own = self.account.affords(io);
-        // Asked only for what the channel's own limits let go: what a tenant's limit grants is kept for the channel.
-        let tenant = match &mut self.lease {
-            Some(lease) if own.is_ok() => lease.affords(io, now_ns),
-            _ => Ok(()),
-        };
-        if let (false, Err(until)) = (in_any_case, own.and(tenant)) {
-            self.closed = Some(Closed { until, since_ns: now_ns, by_tenant: own.is_ok() });
+        // Once a turn, and not before there is a request to weigh.
+        if !self.refilled {
+            self.refilled = true;
+            self.account.refill(now_ns);
+        }
+        if !in_any_case && !self.affords(io, now_ns) {
             return false;
         }
         if let Some(lease) = &mut self.lease {
@@ -87,6 +91,21 @@ impl Gate {
         }
         self.cost += u64::from(self.account.charge(io));
         true
+    }
+
+    /// Whether a request is affordable. The tenant's limits are asked only for what the channel's own let go: what they grant is kept
+    /// for the channel.
+    #[inline]
+    fn affords(&mut self, io: Io, now_ns: u64) -> bool {
+        let (until, by_tenant) = if let Err(until) = self.account.affords(io) {
+            (until, false)
+        } else {
+            let Some(lease) = &mut self.lease else { return true };
+            let Err(NotBefore(until_ns)) = lease.affords(io, now_ns) else { return true };
+            (NotBefore(until_ns.min(now_ns.saturating_add(TENANT_AGAIN_NS))), true)
+        };
+        self.closed = Some(Closed { until, since_ns: now_ns, by_tenant });
+        false
     }
 
     /// When what waits becomes affordable.

@@ -162,7 +162,9 @@ impl BlockChannel {
         served.again |= self.starved || served.more;
         if let Some(gate) = &self.gate {
             served.cost = gate.cost();
-            self.counters.cost.add(served.cost);
+            if served.cost > 0 {
+                self.counters.cost.add(served.cost);
+            }
             served.not_before = gate.closed_until();
             served.again &= served.not_before.is_none() || self.starved;
         }

@@ -33,6 +33,7 @@ mod plugins;
 mod policy;
 mod question;
 mod queue;
+mod record;
 mod resize;
 mod restore;
 mod rings;
@@ -54,6 +55,7 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -80,6 +82,7 @@ use self::tokens::Tokens;
 pub use self::warden::{Opened, Opener};
 use self::worker::{Continuation, Poster, Worker};
 use crate::admission::Book;
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::event::{EventLog, event};
 use crate::journal::{Journal, JournalError, Record};
@@ -165,6 +168,14 @@ pub enum StartError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The audit.
+    #[error("{}: {source}; the state directory must be writable and have space", path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A sidecore.
     #[error(transparent)]
     Sidecore(#[from] SidecoreError),
@@ -184,6 +195,7 @@ pub struct Control {
     rpc: Server,
     config: Config,
     journal: Journal,
+    audit: Audit,
     events: EventLog,
     policies: Worker<Chain>,
     starter: Worker<Starter>,
@@ -244,6 +256,8 @@ impl Control {
         let (sender, continuations) = mpsc::channel();
         let poster = Poster::new(sender, waker);
         let journal = Journal::open(&config.state_dir)?;
+        let audit = Audit::open(&config.state_dir)
+            .map_err(|source| StartError::Audit { path: config.state_dir.join("audit"), source })?;
         let rpc = Server::bind(
             &config.control,
             poll.registry().try_clone()?,
@@ -278,6 +292,7 @@ impl Control {
             rpc,
             config,
             journal,
+            audit,
             events,
             policies,
             starter,
@@ -367,6 +382,7 @@ impl Control {
             }
             while let Some(request) = self.rpc.next_request() {
                 self.take_request(request);
+                self.record_answers();
             }
             while self.rpc.next_closed().is_some() {}
             while let Ok(next) = self.continuations.try_recv() {
@@ -374,6 +390,7 @@ impl Control {
             }
             self.end_jobs();
             self.note_refusals();
+            self.record_answers();
             for line in &mut self.lines {
                 line.flush();
             }

@@ -290,7 +290,7 @@ impl Journal {
             let path = path.to_owned();
             move |source| JournalError::Io { path, source }
         };
-        std::fs::create_dir_all(directory).map_err(io(directory))?;
+        make_private(directory).map_err(io(directory))?;
         let lock_path = directory.join("lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -341,6 +341,18 @@ impl Journal {
         self.settings.apply(record);
         Ok(())
     }
+}
+
+/// Makes the state directory when it is not there, for its owner alone: it says who has what, and who asked for what.
+fn make_private(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if directory.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = directory.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(directory)
 }
 
 fn line(record: &Record) -> Vec<u8> {
@@ -486,6 +498,15 @@ mod tests {
         let second = whole.iter().position(|&byte| byte == b'\n').unwrap() + 20;
         whole[second] ^= 1;
         assert!(matches!(replayed(&whole), Err(JournalError::Damaged { line: 2, .. })));
+    }
+
+    #[test]
+    fn a_state_directory_of_our_making_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("deep/state");
+        let _journal = Journal::open(&state).unwrap();
+        assert_eq!(state.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! `rpc.discover`, input that is no request, callers without the role, and repeats of a request id.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod calibration;
 pub mod call;
 mod caller;
@@ -45,6 +46,7 @@ mod tenant;
 mod view;
 pub mod vmm_arguments;
 
+pub use audit::{AuditAnswer, AuditEntry, AuditList, AuditRuling};
 pub use calibration::{Calibration, Cost, ReservationHolder, Reservations};
 pub use caller::CallerInfo;
 pub use change::Change;
@@ -69,7 +71,7 @@ pub use plugin::{
     PluginDifference, PluginInfo, PluginOrigin, PluginReplacement, PluginStatus, PluginVerdicts,
 };
 pub use role::{Caller, Members, Role, Roles, TenantRoles};
-pub use server::{BindError, Bounds, ConnectionId, Request, Server, Ticket};
+pub use server::{BindError, Bounds, ConnectionId, Refusal, Request, Server, Ticket};
 pub use sidecore::{Bucket, SidecoreChannel, SidecoreInfo, SidecoreMode, SidecoreRest};
 pub use status::{EventCounts, Status};
 pub use target::Target;

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, Explanation, JobInfo, PluginInfo,
+    AuditList, CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, Explanation, JobInfo, PluginInfo,
     PluginReplacement, Role, SidecoreInfo, Status, Subscription, TenantInfo, call,
 };
 
@@ -54,6 +54,12 @@ macro_rules! methods {
             #[must_use]
             pub const fn is_long(&self) -> bool {
                 match self { $(Self::$params(_) => is_long!($effect),)+ }
+            }
+
+            /// Whether it changes something.
+            #[must_use]
+            pub const fn is_change(&self) -> bool {
+                match self { $(Self::$params(_) => effect!($effect),)+ }
             }
 
             /// Whether the method called `name` changes something, and so takes a [`Change`](crate::Change); none when there is no such method.
@@ -150,6 +156,7 @@ methods! {
     "Has a plugin asked from now on, and again after every start." "plugin.load": PluginLoad => PluginInfo, Admin changes;
     "Puts another plugin into the place of one, after asking it about every channel." "plugin.replace": PluginReplace => PluginReplacement, Admin changes;
     "Has a plugin asked no more." "plugin.unload": PluginUnload => PluginInfo, Admin changes;
+    "Lists the changes that were asked for, by whom, what policies said and what became of them: all to an administrator of the host, to a tenant those of its own objects." "audit.list": AuditList => AuditList, Read asks;
     "Lists recorded events." "events.list": EventsList => EventList, Read asks;
     "Has events sent on this connection as notifications `event` and `gap`." "events.subscribe": EventsSubscribe => Subscription, Read asks;
 }

@@ -1,7 +1,7 @@
 use serde::Serialize;
 
 use crate::{
-    CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, Explanation, JobInfo, PluginInfo,
+    AuditList, CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, Explanation, JobInfo, PluginInfo,
     PluginReplacement, SidecoreInfo, Status, Subscription, TenantInfo,
 };
 
@@ -45,6 +45,8 @@ pub enum Outcome {
     Events(EventList),
     /// Of `events.subscribe`.
     Subscription(Subscription),
+    /// Of `audit.list`.
+    Audit(AuditList),
     /// Of the methods on the caller itself.
     Caller(CallerInfo),
 }
@@ -79,4 +81,5 @@ outcome_from! {
     EventList => Events,
     Subscription => Subscription,
     CallerInfo => Caller,
+    AuditList => Audit,
 }

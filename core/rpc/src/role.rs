@@ -47,6 +47,8 @@ pub struct Caller {
     pub pid: i32,
     /// The most that it may do with anything; [`View`] says with what.
     pub role: Role,
+    /// Number of the audit entry of the request that it makes; what is found out on the way is noted there.
+    pub audit: Option<u64>,
 }
 
 /// Who has which role. The highest that fits counts; root and the daemon's own user are always admin.

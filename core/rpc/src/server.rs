@@ -80,6 +80,8 @@ pub struct Ticket {
     view: View,
     /// When it is refused, [`Server::next_refused`] tells: of which method, on what.
     remembered: Option<(&'static str, String)>,
+    /// Number of the audit entry that the answer belongs to.
+    audit: Option<u64>,
 }
 
 impl Ticket {
@@ -87,6 +89,11 @@ impl Ticket {
     pub fn remembered(mut self, method: &'static str, name: &str) -> Self {
         self.remembered = Some((method, name.to_owned()));
         self
+    }
+
+    /// Has the answer told to [`Server::next_audited`] under this number.
+    pub const fn set_audit(&mut self, serial: Option<u64>) {
+        self.audit = serial;
     }
 
     /// The connection that the request came on.
@@ -115,6 +122,7 @@ impl Ticket {
             id: self.id.take(),
             repeat: self.repeat.take(),
             view: self.view.clone(),
+            audit: None,
             job: None,
             detached: false,
             // Whoever goes on is told of.
@@ -136,6 +144,21 @@ pub struct Request {
     pub change: Change,
     /// What is asked.
     pub method: Method,
+}
+
+/// A change that its caller may not ask for, and was told so.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Who asked for it.
+    pub caller: Caller,
+    /// What the caller is shown, and may do with what.
+    pub view: View,
+    /// How the change was to be made.
+    pub change: Change,
+    /// What was asked for.
+    pub method: Method,
+    /// What the caller was told.
+    pub error: RpcError,
 }
 
 /// The listening socket and every connection.
@@ -166,6 +189,10 @@ pub struct Server {
     ended: VecDeque<(u64, Result<Value, RpcError>)>,
     /// Refusals that somebody wanted to know of.
     refused: VecDeque<(&'static str, String, RpcError)>,
+    /// Changes that were refused for want of a role.
+    refusals: VecDeque<Refusal>,
+    /// Answers to requests with an audit entry.
+    audited: VecDeque<(u64, Result<Option<u64>, RpcError>)>,
 }
 
 #[derive(Debug)]
@@ -210,6 +237,8 @@ impl Server {
             repeats: Repeats::new(bounds.request_ids_max),
             ended: VecDeque::new(),
             refused: VecDeque::new(),
+            refusals: VecDeque::new(),
+            audited: VecDeque::new(),
         })
     }
 
@@ -309,6 +338,16 @@ impl Server {
         self.refused.pop_front()
     }
 
+    /// The next change that was refused for want of a role.
+    pub fn next_refusal(&mut self) -> Option<Refusal> {
+        self.refusals.pop_front()
+    }
+
+    /// The next answer to a request with an audit entry: its number, and the object's generation or the refusal.
+    pub fn next_audited(&mut self) -> Option<(u64, Result<Option<u64>, RpcError>)> {
+        self.audited.pop_front()
+    }
+
     /// Answers a request: now or later, in any order.
     pub fn reply(&mut self, ticket: Ticket, outcome: Result<Outcome, RpcError>) {
         let result = outcome.and_then(|outcome| ticket.view.confine(outcome)).and_then(|outcome| {
@@ -317,6 +356,10 @@ impl Server {
         });
         if let (Err(error), Some((method, name))) = (&result, &ticket.remembered) {
             self.refused.push_back((method, name.clone(), error.clone()));
+        }
+        if let Some(serial) = ticket.audit {
+            let generation = |value: &Value| value.get("generation").and_then(Value::as_u64);
+            self.audited.push_back((serial, result.as_ref().map(generation).map_err(RpcError::clone)));
         }
         if let Some(job) = ticket.job {
             self.ended.push_back((job, result.clone()));
@@ -427,7 +470,7 @@ impl Server {
             gids.extend(role::groups_of(uid, &read("/etc/passwd"), &read("/etc/group")));
         }
         let view = self.roles.view_of(self.own_uid, uid, &gids);
-        Ok((Caller { uid, gid, pid: credentials.pid(), role: view.highest_role() }, view))
+        Ok((Caller { uid, gid, pid: credentials.pid(), role: view.highest_role(), audit: None }, view))
     }
 
     fn take_line(&mut self, connection: ConnectionId, line: &[u8]) -> Option<Request> {
@@ -452,7 +495,19 @@ impl Server {
             Body::Call { method, .. } => (method.name(), method.role_required(), view.host_role()),
         };
         if has < needed {
-            self.answer(connection, id, &Err(permission(caller.uid, has, name, needed)));
+            let error = permission(caller.uid, has, name, needed);
+            if let Body::Call { change, method } = body
+                && method.is_change()
+            {
+                self.refusals.push_back(Refusal {
+                    caller,
+                    view,
+                    change,
+                    method: *method,
+                    error: error.clone(),
+                });
+            }
+            self.answer(connection, id, &Err(error));
             return None;
         }
         let Body::Call { change, method } = body else {
@@ -472,6 +527,7 @@ impl Server {
             id,
             repeat,
             view: view.clone(),
+            audit: None,
             job: None,
             remembered: None,
             detached: false,

@@ -79,6 +79,7 @@ impl Method {
             | Self::SidecoreList(_)
             | Self::JobList(_)
             | Self::PluginList(_)
+            | Self::AuditList(_)
             | Self::EventsList(_)
             | Self::EventsSubscribe(_)
             | Self::CallerShow(_) => Target::Nothing,
@@ -114,6 +115,7 @@ impl Method {
                 | Self::TenantShow(_)
                 | Self::SidecoreList(_)
                 | Self::SidecoreShow(_)
+                | Self::AuditList(_)
                 | Self::JobList(_)
                 | Self::JobShow(_)
                 | Self::JobCancel(_)

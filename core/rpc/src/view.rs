@@ -110,6 +110,12 @@ impl View {
             Outcome::Job(job) if !self.shows_owned(job.tenant.as_deref()) => return Err(hidden()),
             Outcome::Plugins(_) | Outcome::Plugin(_) | Outcome::PluginReplacement(_) => return Err(hidden()),
             Outcome::Events(list) => list.events.retain(|event| self.shows_event(event)),
+            Outcome::Audit(list) => {
+                list.entries.retain(|entry| self.shows_owned(entry.tenant.as_deref()));
+                for entry in &mut list.entries {
+                    entry.confined_to.retain(|tenant| self.shows(tenant));
+                }
+            }
             // Made for one caller: what they count and name is chosen by its view.
             Outcome::Status(_)
             | Outcome::Channel(_)

@@ -109,7 +109,7 @@ impl Running {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         // The high part of the product is below `units`.
-        (u128::from(self.random) * u128::from(units) >> 64) as u64
+        ((u128::from(self.random) * u128::from(units)) >> 64) as u64
     }
 
     /// Has as many commands at the device as may be, until the time is over.

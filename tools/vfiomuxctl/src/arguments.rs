@@ -55,6 +55,15 @@ pub(crate) enum Verb {
     },
     /// What has changed, and what is changing
     Events(EventsWanted),
+    /// The changes that were asked for: by whom, what policies said, what became of them
+    Audit {
+        /// Only entries after number N [default: all at hand]
+        #[arg(long, value_name = "N")]
+        since: Option<u64>,
+        /// At most so many, the oldest first
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
+    },
     /// Whom the daemon takes you for, and what you may do
     Whoami,
     /// Print completions for a shell
@@ -339,6 +348,8 @@ pub(crate) enum PluginVerb {
         #[command(flatten)]
         change: ChangeArguments,
     },
+    /// Write a crate to begin a policy from: it builds, tests and loads as it is
+    New(NewPlugin),
     /// Have a plugin asked no more
     Unload {
         /// Name of the plugin
@@ -346,6 +357,22 @@ pub(crate) enum PluginVerb {
         #[command(flatten)]
         change: ChangeArguments,
     },
+}
+
+/// A crate to begin a policy from. No daemon is asked.
+#[derive(Debug, Args)]
+pub(crate) struct NewPlugin {
+    /// Name of the crate: small letters, digits and hyphens
+    pub(crate) name: String,
+    /// Directory that the crate's directory goes into [default: here]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+    /// Where plugins/sdk of a checkout lies [default: that of the checkout that DIR is in]
+    #[arg(long, value_name = "DIR", conflicts_with = "sdk_git")]
+    pub(crate) sdk_path: Option<PathBuf>,
+    /// The repository that cargo gets the SDK from
+    #[arg(long, value_name = "URL")]
+    pub(crate) sdk_git: Option<String>,
 }
 
 /// What a sidecore does when there is nothing to do.

@@ -7,6 +7,8 @@ use serde_json::json;
 use vfiomux_rpc::vmm_arguments::AttachmentError;
 use vfiomux_rpc::{ClientError, ErrorCode};
 
+use crate::new_plugin::NewPluginError;
+
 /// Shown by `--help` and in the manual.
 pub(crate) const AFTER_HELP: &str = "\
 Exit codes:
@@ -37,6 +39,9 @@ pub(crate) enum Failure {
     /// A path cannot be made absolute.
     #[error("cannot tell the absolute path of the endpoint: {0}")]
     Endpoint(io::Error),
+    /// A new plugin cannot be written.
+    #[error("{0}")]
+    NewPlugin(#[from] NewPluginError),
     /// What was asked for cannot be written.
     #[error("cannot write: {0}")]
     Output(io::Error),
@@ -89,7 +94,7 @@ impl Failure {
             },
             Self::Client(ClientError::Parameters(_)) | Self::Endpoint(_) => 2,
             Self::Client(_) => 3,
-            Self::Attachment(_) | Self::Output(_) => 1,
+            Self::Attachment(_) | Self::NewPlugin(_) | Self::Output(_) => 1,
         }
     }
 }

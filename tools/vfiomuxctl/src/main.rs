@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod audit;
 mod caller;
 mod channel;
 mod device;
@@ -20,6 +21,7 @@ mod failure;
 mod generate;
 mod guarantees;
 mod job;
+mod new_plugin;
 mod plugin;
 mod session;
 mod sidecore;
@@ -30,6 +32,7 @@ mod tenant;
 mod units;
 mod watch;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -58,10 +61,13 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Tenant(verb) => run_tenant(connect()?, verb),
         Verb::Sidecore(verb) => run_sidecore(connect()?, verb),
         Verb::Job(verb) => run_job(connect()?, verb),
-        Verb::Plugin(verb) => run_plugin(connect()?, verb),
+        Verb::Plugin(verb) => run_plugin(connect, verb),
         Verb::Status { watch: false } => connect()?.show(&call::StatusShow {}, status::overview),
         Verb::Status { watch: true } => watch::run(connect()?),
         Verb::Events(wanted) => events::run(connect()?, wanted),
+        Verb::Audit { since, limit } => {
+            connect()?.show(&call::AuditList { since: *since, limit: *limit }, audit::list)
+        }
         Verb::Whoami => connect()?.show(&call::CallerShow {}, caller::overview),
         Verb::Completions { shell } => generate::completions(*shell),
         Verb::Man { directory } => generate::manual(directory.as_deref()),
@@ -104,10 +110,16 @@ fn run_tenant(mut session: Session, verb: &TenantVerb) -> Result<(), Failure> {
     }
 }
 
-fn run_plugin(mut session: Session, verb: &PluginVerb) -> Result<(), Failure> {
+fn run_plugin(connect: impl FnOnce() -> Result<Session, Failure>, verb: &PluginVerb) -> Result<(), Failure> {
     match verb {
-        PluginVerb::List => session.show(&call::PluginList {}, plugin::list),
-        PluginVerb::Show { name } => session.show(&call::PluginShow { name: name.clone() }, plugin::details),
+        PluginVerb::New(wanted) => {
+            let next = new_plugin::write(wanted)?;
+            io::stdout().write_all(next.as_bytes()).map_err(Failure::Output)
+        }
+        PluginVerb::List => connect()?.show(&call::PluginList {}, plugin::list),
+        PluginVerb::Show { name } => {
+            connect()?.show(&call::PluginShow { name: name.clone() }, plugin::details)
+        }
         PluginVerb::Load { name, library, config, order, change } => {
             let call = call::PluginLoad {
                 name: name.clone(),
@@ -115,7 +127,7 @@ fn run_plugin(mut session: Session, verb: &PluginVerb) -> Result<(), Failure> {
                 config: config.as_deref().map(absolute).transpose()?,
                 order: *order,
             };
-            session.change(&call, change, plugin::loaded)
+            connect()?.change(&call, change, plugin::loaded)
         }
         PluginVerb::Replace { name, library, config, change } => {
             let call = call::PluginReplace {
@@ -123,10 +135,10 @@ fn run_plugin(mut session: Session, verb: &PluginVerb) -> Result<(), Failure> {
                 library: library.as_deref().map(absolute).transpose()?,
                 config: config.as_deref().map(absolute).transpose()?,
             };
-            session.change(&call, change, plugin::replaced)
+            connect()?.change(&call, change, plugin::replaced)
         }
         PluginVerb::Unload { name, change } => {
-            session.change(&call::PluginUnload { name: name.clone() }, change, plugin::unloaded)
+            connect()?.change(&call::PluginUnload { name: name.clone() }, change, plugin::unloaded)
         }
     }
 }

@@ -72,6 +72,8 @@ fn every_quoted_command_of_vfiomuxctl_is_one() {
             .arg("--control")
             .arg(&nobody)
             .args(&words)
+            // What writes a file, as `plugin new` does, writes it here.
+            .current_dir(directory.path())
             .output()
             .unwrap();
         let complaint = String::from_utf8_lossy(&output.stderr);

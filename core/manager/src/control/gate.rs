@@ -7,7 +7,9 @@
 
 use std::path::{Component, Path};
 
-use vfiomux_rpc::{Endpoint, EndpointMode, ErrorCode, Method, Object, ObjectKind, RpcError, Target, View};
+use vfiomux_rpc::{
+    Endpoint, EndpointMode, ErrorCode, Method, Object, ObjectKind, Role, RpcError, Target, View,
+};
 
 use super::Control;
 use super::channel::unknown_channel;
@@ -18,6 +20,11 @@ use crate::seeded::{self, Bug};
 impl Control {
     /// Whether the caller may ask this of what it asks it of.
     pub(crate) fn check_view(&self, view: &View, method: &Method) -> Result<(), RpcError> {
+        if matches!(method, Method::AuditList(_)) && view.shows_host() && view.host_role() < Role::Admin {
+            return Err(RpcError::new(ErrorCode::Permission, "the audit of the host is its administrators'")
+                .about(method.name())
+                .next("ask for one tenant's with --as-tenant, or have your user listed under roles.admin"));
+        }
         if view.shows_host() && view.host_role() >= method.role_required() {
             return Ok(());
         }

@@ -161,7 +161,8 @@ impl Jobs {
 
 impl Control {
     /// Carries out one request, as a job when it can take long.
-    pub(crate) fn take_request(&mut self, request: Request) {
+    pub(crate) fn take_request(&mut self, mut request: Request) {
+        self.record_asked(&mut request);
         let object = object_of(&request.method).filter(|_| !request.change.dry_run);
         match object {
             Some(object) => self.serve_as_job(request, object),

@@ -51,14 +51,14 @@ impl Control {
         question: Q,
         next: impl FnOnce(&mut Control, Result<Q, RpcError>) + Send + 'static,
     ) {
-        self.ask_for(id, Some(caller.uid), question, next);
+        self.ask_for(id, Some(caller), question, next);
     }
 
     /// The same for a user, or for a plugin that asks for something of its own.
     pub(crate) fn ask_for<Q: Question>(
         &mut self,
         id: &str,
-        uid: Option<u32>,
+        caller: Option<Caller>,
         question: Q,
         next: impl FnOnce(&mut Control, Result<Q, RpcError>) + Send + 'static,
     ) {
@@ -69,7 +69,7 @@ impl Control {
         self.put(question, move |control, ruling| {
             let allowed = control
                 .check_unchanged(&id, &name, ruling.generation)
-                .and_then(|()| control.allowed(ObjectKind::Channel, &name, uid, ruling));
+                .and_then(|()| control.allowed(ObjectKind::Channel, &name, caller, ruling));
             next(control, allowed);
         });
     }
@@ -82,7 +82,7 @@ impl Control {
         question: Q,
         next: impl FnOnce(&mut Control, Result<Q, RpcError>) + Send + 'static,
     ) {
-        self.ask_of(ObjectKind::Channel, name, Some(caller.uid), question, next);
+        self.ask_of(ObjectKind::Channel, name, Some(caller), question, next);
     }
 
     /// Asks all policies about anything that has no generation.
@@ -90,13 +90,13 @@ impl Control {
         &mut self,
         kind: ObjectKind,
         name: &str,
-        uid: Option<u32>,
+        caller: Option<Caller>,
         question: Q,
         next: impl FnOnce(&mut Control, Result<Q, RpcError>) + Send + 'static,
     ) {
         let name = name.to_owned();
         self.put(question, move |control, ruling| {
-            let allowed = control.allowed(kind, &name, uid, ruling);
+            let allowed = control.allowed(kind, &name, caller, ruling);
             next(control, allowed);
         });
     }
@@ -137,10 +137,12 @@ impl Control {
         &mut self,
         kind: ObjectKind,
         name: &str,
-        uid: Option<u32>,
+        caller: Option<Caller>,
         ruling: Ruling<Q>,
     ) -> Result<Q, RpcError> {
         let Ruling { generation, outcome, answers } = ruling;
+        let uid = caller.map(|caller| caller.uid);
+        self.record_rulings(caller, &answers);
         for Answer { policy, verdict, confirming, .. } in &answers {
             let heard = match verdict {
                 Verdict::Amend(_) if !confirming => EventKind::Amended,

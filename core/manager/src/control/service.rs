@@ -90,6 +90,10 @@ impl Control {
             Method::JobList(_) => Ok(self.job_list().into()),
             Method::JobShow(wanted) => self.job_show(wanted.job).map(Outcome::from),
             Method::JobCancel(wanted) => self.job_cancel(wanted.job, change.dry_run).map(Outcome::from),
+            Method::AuditList(wanted) => {
+                let limit = wanted.limit.unwrap_or(EVENTS_AT_ONCE) as usize;
+                Ok(self.audit.list(wanted.since.unwrap_or(0), limit, &view).into())
+            }
             Method::CallerShow(_) => self.caller(ticket.connection(), None),
             Method::CallerConfine(wanted) => self.caller(ticket.connection(), Some(&wanted.tenant)),
             Method::PluginList(_) => return self.plugin_list(ticket),

@@ -18,4 +18,5 @@ mod sessions;
 mod set;
 mod sidecores;
 mod tune;
+mod views;
 mod world;

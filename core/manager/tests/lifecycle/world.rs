@@ -176,7 +176,7 @@ impl World {
             channel.armed = false;
         }
         // L1: whatever brought it here, the way has to be in the table.
-        if !TABLE.iter().any(|arc| *arc == (from, step, to)) {
+        if !TABLE.contains(&(from, step, to)) {
             self.seen.broken.insert("L1");
         }
         if !(bug == Some(Bug::UnloggedTransition) && to == Oper::Suspended) {

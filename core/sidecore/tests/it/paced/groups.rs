@@ -112,6 +112,11 @@ fn a_tenants_retune_is_in_force_at_once_on_all_sidecores() {
     bench.join(0, Some(&group));
     bench.join(1, Some(&group));
     bench.run_until(SECOND);
+    // One whose next token is a minute away does not wait for it.
+    group
+        .retune(&Limits { ops: Some(Rate { per_second: 1, burst: 1 }), ..Limits::default() }, bench.now_ns)
+        .unwrap();
+    bench.run_until(bench.now_ns + SECOND / 10);
     for rate in [6_000, 500, 3_000, 3_001, 8_000, 1_000] {
         group.retune(&ops(rate, 10), bench.now_ns).unwrap();
         // Whoever waits by the old limits hears of the new within 10 ms.
