@@ -254,7 +254,7 @@ now             asleep
 channels        2
 busy            12.5% of late
 time            10.0% serving, 5.0% looking in vain, 85.0% asleep
-rounds          half within 127ns, 99.9% within 40.9us, none above 40.9us
+rounds          half within 127ns, 99.9% within 2.3us, none above 40us
 sleeps          20, 3 of them too short to pay
 a sleep costs   6.5us
 woken by        kicks 12, devices 7, control 1
