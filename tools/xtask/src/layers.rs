@@ -58,6 +58,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["vfiomux-daemon", "vfiomux-frontend", "vfiomux-load", "vfiomux-plot", "vfiomux-rpc"],
     ),
     ("vfiomux-isolation", &["vfiomux-daemon", "vfiomux-load", "vfiomux-plot", "vfiomux-rpc"]),
+    ("vfiomux-containment", &["vfiomux-daemon", "vfiomux-load", "vfiomux-plot", "vfiomux-rpc"]),
     ("vfiomux-demo", &["vfiomux-daemon", "vfiomux-rpc", "vfiomux-guest", "vfiomux-spec", "vfiomux-frontend"]),
     ("xtask", &[]),
     // The benches hold both ends of each part of the data path.
