@@ -34,6 +34,7 @@ mod policy;
 mod question;
 mod queue;
 mod record;
+mod relocate;
 mod resize;
 mod restore;
 mod rings;

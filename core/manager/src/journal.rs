@@ -7,7 +7,7 @@
 //! A line is `CRC32C-in-hex SPACE JSON`. A torn last line, left by a crash in the middle of a write, was never in effect
 //! and is dropped; damage anywhere else is an error, never skipped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -130,6 +130,27 @@ pub enum Record {
         /// Its number.
         id: u64,
     },
+    /// A pool's label names a channel, or may come to, that has its place elsewhere: what it names there is to be scrubbed.
+    Elsewhere {
+        /// The pool.
+        pool: String,
+        /// Which channel.
+        id: String,
+    },
+    /// A channel has gone from one pool to another: from here on the label of the first does not count for it.
+    Relocated {
+        /// The channel, as it is over there.
+        setting: Box<Setting>,
+        /// The pool that it has left.
+        from: String,
+    },
+    /// A pool's label does not name a channel any more that has its place elsewhere.
+    Cleared {
+        /// The pool.
+        pool: String,
+        /// Which channel.
+        id: String,
+    },
     /// A function was given back.
     Released {
         /// Address of the function.
@@ -170,6 +191,8 @@ pub struct Settings {
     pub plugins: BTreeMap<String, Plugin>,
     /// The last event number that may have been used.
     pub last_event_seq: u64,
+    /// Pools, each with a channel that its label may name and that has its place elsewhere.
+    pub elsewhere: BTreeSet<(String, String)>,
     /// Long operations under way, by number.
     pub jobs: BTreeMap<u64, BegunJob>,
     /// The last number that one of them had.
@@ -202,6 +225,17 @@ impl Settings {
                 self.plugins.remove(name);
             }
             Record::EventsReserved { last_seq } => self.last_event_seq = *last_seq,
+            Record::Elsewhere { pool, id } => {
+                self.elsewhere.insert((pool.clone(), id.clone()));
+            }
+            Record::Relocated { setting, from } => {
+                self.elsewhere.remove(&(setting.pool.clone(), setting.id.clone()));
+                self.elsewhere.insert((from.clone(), setting.id.clone()));
+                self.channels.insert(setting.id.clone(), Setting::clone(setting));
+            }
+            Record::Cleared { pool, id } => {
+                self.elsewhere.remove(&(pool.clone(), id.clone()));
+            }
             Record::JobBegun { id, begun } => {
                 self.jobs.insert(*id, begun.clone());
                 self.last_job = self.last_job.max(*id);
@@ -241,7 +275,14 @@ impl Settings {
             .tenants
             .iter()
             .map(|(name, setting)| Record::Tenant { name: name.clone(), setting: *setting });
-        let listed = claims.chain(numbers).chain(jobs).chain(plugins).chain(calibrations).chain(tenants);
+        let elsewhere = self.elsewhere.iter().cloned().map(|(pool, id)| Record::Elsewhere { pool, id });
+        let listed = claims
+            .chain(elsewhere)
+            .chain(numbers)
+            .chain(jobs)
+            .chain(plugins)
+            .chain(calibrations)
+            .chain(tenants);
         std::iter::once(events).chain(listed).chain(settings)
     }
 }
@@ -450,6 +491,13 @@ mod tests {
             Record::Setting(Box::new(setting("c"))),
             Record::Forgotten { id: "c".into() },
             Record::EventsReserved { last_seq: 1000 },
+            Record::Elsewhere { pool: "q".into(), id: "a".into() },
+            Record::Relocated {
+                setting: Box::new(Setting { pool: "q".into(), ..setting("a") }),
+                from: "p".into(),
+            },
+            Record::Elsewhere { pool: "q".into(), id: "b".into() },
+            Record::Cleared { pool: "q".into(), id: "b".into() },
             Record::JobBegun { id: 1, begun: job() },
             Record::JobBegun { id: 2, begun: job() },
             Record::JobEnded { id: 2 },

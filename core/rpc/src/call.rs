@@ -249,6 +249,9 @@ pub struct ChannelMove {
     /// Number of the sidecore that is to serve it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sidecore: Option<u32>,
+    /// Name or PCI address of the device that it is to lie on, instead: its content goes along. A job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
 }
 
 /// Parameters of `channel.destroy`.

@@ -138,7 +138,7 @@ methods! {
     "Keeps a channel's content as of a moment. Not in this version: refused as unsupported." "channel.snapshot": ChannelSnapshot => ChannelInfo, Operate changes;
     "Makes a channel with another's content. Not in this version: refused as unsupported." "channel.clone": ChannelClone => ChannelInfo, Operate changes;
     "Gives a channel other guarantees, in force at once, with its I/O running." "channel.tune": ChannelTune => ChannelInfo, Operate changes;
-    "Has another sidecore serve a channel, with its I/O running." "channel.move": ChannelMove => ChannelInfo, Operate lasts;
+    "Has another sidecore serve a channel, or another device hold it, with its I/O running." "channel.move": ChannelMove => ChannelInfo, Operate lasts;
     "Ends a channel, scrubs its data and gives its resources back." "channel.destroy": ChannelDestroy => ChannelInfo, Operate lasts;
     "Lists the tenants that have channels or limits." "tenant.list": TenantList => Vec<TenantInfo>, Read asks;
     "Shows a tenant." "tenant.show": TenantShow => TenantInfo, Read asks;

@@ -225,7 +225,7 @@ pub(crate) enum ChannelVerb {
         #[command(flatten)]
         change: ChangeArguments,
     },
-    /// Have another sidecore serve a channel, with its I/O running
+    /// Have another sidecore serve a channel, or another device hold it, with its I/O running
     Move {
         /// Name of the channel
         name: String,
@@ -470,6 +470,9 @@ pub(crate) struct MoveTarget {
     /// The sidecore that is to serve it, by its number
     #[arg(long, value_name = "N")]
     pub(crate) sidecore: Option<u32>,
+    /// The device that it is to lie on, with its content: name or PCI address
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
 }
 
 /// A change of a channel that needs nothing but its name.

@@ -256,7 +256,11 @@ pub(crate) fn tuned(channel: &ChannelInfo) -> String {
 pub(crate) fn moved(channel: &ChannelInfo) -> String {
     let sidecore =
         channel.sidecore.map_or_else(|| "no sidecore".to_owned(), |index| format!("sidecore {index}"));
-    format!("channel {} is served by {sidecore}", printable(&channel.name))
+    format!(
+        "channel {} lies on {} and is served by {sidecore}",
+        printable(&channel.name),
+        printable(&channel.device)
+    )
 }
 
 pub(crate) fn destroyed(channel: &ChannelInfo) -> String {

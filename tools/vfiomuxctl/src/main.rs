@@ -244,7 +244,11 @@ fn run_channel(mut session: Session, verb: &ChannelVerb) -> Result<(), Failure> 
             session.change(&call, change, channel::tuned)
         }
         ChannelVerb::Move { name, target, change } => {
-            let call = call::ChannelMove { name: name.clone(), sidecore: target.sidecore };
+            let call = call::ChannelMove {
+                name: name.clone(),
+                sidecore: target.sidecore,
+                device: target.device.clone(),
+            };
             session.change_long(&call, change, channel::moved)
         }
         ChannelVerb::Destroy { name, force, change } => {

@@ -283,7 +283,7 @@ fn a_channel_is_moved_to_where_it_is_typed() {
     let daemon = Daemon::start(manager, vec![]);
     let done = run(&daemon.control(), &["channel", "move", "disk-a", "--sidecore", "1", "--dry-run"]);
     assert!(done.out.contains("channel disk-a is served by"), "{}", done.out);
-    let asked = call::ChannelMove { name: "disk-a".into(), sidecore: Some(1) };
+    let asked = call::ChannelMove { name: "disk-a".into(), sidecore: Some(1), device: None };
     assert_eq!(daemon.asked(), [(Method::ChannelMove(asked), Change { dry_run: true, ..Change::default() })]);
     let done = run(&daemon.control(), &["channel", "move", "disk-a"]);
     assert!(done.code == 2 && done.err.contains("--sidecore <N>"), "{}", done.err);

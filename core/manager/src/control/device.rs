@@ -56,6 +56,8 @@ pub(crate) struct Device {
     /// Channels that are being given a place, and who waits for there to be none.
     pub(crate) seating: u32,
     pub(crate) after_seating: Vec<Next>,
+    /// Channels that are on their way here from other devices.
+    pub(crate) incoming: u32,
 }
 
 /// The device's completion queue on one sidecore.
@@ -197,6 +199,7 @@ impl Control {
             interrupt,
             seating: 0,
             after_seating: Vec::new(),
+            incoming: 0,
         };
         let sidecores = self.lines.len();
         let owned = name.to_owned();

@@ -27,9 +27,12 @@ impl Control {
         let kept = if replace { Vec::new() } else { live.regions.clone() };
         let owned = id.to_owned();
         self.pinner.run(
-            move |pinner| pinner.map(&domain, kept, regions),
+            move |pinner| {
+                let mapped = pinner.map(&domain, kept, regions);
+                mapped.map(|(kept, map)| Mapped { domain, kept, map })
+            },
             move |control, result| match result {
-                Ok((kept, map)) => control.set_memory(&owned, serial, token, kept, map),
+                Ok(mapped) => control.set_memory(&owned, serial, token, mapped),
                 Err(error) => control.complete(&owned, serial, token, Outcome::Failed(error.to_string())),
             },
         );
@@ -41,23 +44,28 @@ impl Control {
         let kept: Vec<KeptRegion> = live.regions.iter().filter(|kept| kept.id != region).cloned().collect();
         let owned = id.to_owned();
         self.pinner.run(
-            move |pinner| pinner.map(&domain, kept, Vec::new()),
+            move |pinner| {
+                let mapped = pinner.map(&domain, kept, Vec::new());
+                mapped.map(|(kept, map)| Mapped { domain, kept, map })
+            },
             move |control, result| match result {
-                Ok((kept, map)) => control.set_memory(&owned, serial, token, kept, map),
+                Ok(mapped) => control.set_memory(&owned, serial, token, mapped),
                 Err(error) => control.complete(&owned, serial, token, Outcome::Failed(error.to_string())),
             },
         );
     }
 
     /// Gives the sidecore a new map; when the old one is quiesced and unmapped, the front-end hears that it is done (D3).
-    pub(crate) fn set_memory(
-        &mut self,
-        id: &str,
-        serial: u64,
-        token: Token,
-        kept: Vec<KeptRegion>,
-        map: MemoryMap,
-    ) {
+    pub(crate) fn set_memory(&mut self, id: &str, serial: u64, token: Token, mapped: Mapped) {
+        if self.is_between(id) {
+            // It may come out on another device, which reaches other memory.
+            let owned = id.to_owned();
+            return self.after_shift(id, move |control| control.set_memory(&owned, serial, token, mapped));
+        }
+        if self.domain_of(id).is_some_and(|domain| !Arc::ptr_eq(&domain, &mapped.domain)) {
+            return self.map_again(id, serial, token, mapped);
+        }
+        let Mapped { kept, map, .. } = mapped;
         let map = Arc::new(map);
         // The session may have ended while the memory was being mapped: then nothing may stay mapped for it (D1).
         let Some(live) = self.live_mut(id).filter(|live| live.serial == serial && !live.closing) else {
@@ -85,6 +93,25 @@ impl Control {
                 _ => control.complete(&owned, serial, token, Outcome::Done),
             },
         );
+    }
+
+    /// The channel went to another device while its memory was being mapped for the one before.
+    fn map_again(&mut self, id: &str, serial: u64, token: Token, mapped: Mapped) {
+        let Mapped { kept, map, .. } = mapped;
+        let owned = id.to_owned();
+        self.unmap(unused(Arc::new(map)), move |control| {
+            let Some(domain) = control.domain_of(&owned) else { return };
+            control.pinner.run(
+                move |pinner| {
+                    let mapped = pinner.map(&domain, kept, Vec::new());
+                    mapped.map(|(kept, map)| Mapped { domain, kept, map })
+                },
+                move |control, result| match result {
+                    Ok(mapped) => control.set_memory(&owned, serial, token, mapped),
+                    Err(error) => control.complete(&owned, serial, token, Outcome::Failed(error.to_string())),
+                },
+            );
+        });
     }
 
     /// Has quiesced memory taken out of the device's reach, then goes on.
@@ -128,8 +155,15 @@ impl Control {
     }
 }
 
+/// What a front-end lends, mapped for a device.
+pub(crate) struct Mapped {
+    domain: Arc<DmaDomain>,
+    kept: Vec<KeptRegion>,
+    map: MemoryMap,
+}
+
 /// A map that no sidecore has seen: nothing can name it.
-fn unused(map: Arc<MemoryMap>) -> Quiesced<Arc<MemoryMap>> {
+pub(crate) fn unused(map: Arc<MemoryMap>) -> Quiesced<Arc<MemoryMap>> {
     match Epoch::open(map).close() {
         Ok(quiesced) => quiesced,
         // An epoch that was opened a line ago has nothing in flight.

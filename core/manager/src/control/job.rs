@@ -80,6 +80,7 @@ fn object_of(method: &Method) -> Option<Object> {
         Method::DeviceFormat(wanted) => (ObjectKind::Device, &wanted.device),
         Method::DeviceCalibrate(wanted) => (ObjectKind::Device, &wanted.device),
         Method::ChannelResize(wanted) => (ObjectKind::Channel, &wanted.name),
+        Method::ChannelMove(wanted) if wanted.device.is_some() => (ObjectKind::Channel, &wanted.name),
         Method::ChannelDestroy(wanted) => (ObjectKind::Channel, &wanted.name),
         _ => return None,
     };

@@ -32,7 +32,7 @@ impl Control {
         let Some(device) = self.devices.get(name) else { return };
         let mut labelled: Vec<(u32, u32, String, LabelledChannel)> = Vec::new();
         let mut unscrubbed: Vec<(u32, Vec<Extent>)> = Vec::new();
-        let mut pools = Vec::new();
+        let (mut pools, mut stale_entries) = (Vec::new(), Vec::new());
         for (&namespace, seat) in &device.namespaces {
             let Ok(carving) = &seat.carving else { continue };
             pools.push(carving.label.pool.clone());
@@ -48,6 +48,14 @@ impl Control {
                     .map(|c| (namespace, seat.limits.block_bytes, pool.clone(), c.clone())),
             );
         }
+        labelled.retain(|(namespace, _, pool, entry)| {
+            let stale = self.journal.settings().elsewhere.contains(&(pool.clone(), entry.id.clone()));
+            if stale {
+                stale_entries.push((*namespace, pool.clone(), entry.clone()));
+            }
+            !stale
+        });
+        self.clear_stale(name, &pools, stale_entries);
         // A channel of this pool that the label does not name: its creation never got that far, or its end did.
         let unnamed: Vec<String> = self
             .channels

@@ -16,6 +16,7 @@ use super::queue::DeviceLane;
 use super::tune::compile;
 use super::warden::LANE_DEPTH;
 use crate::event::event;
+use crate::extent::Extent;
 use crate::seeded::{self, Bug};
 
 /// Blocks that one channel may have in bounce buffers at a time.
@@ -24,18 +25,18 @@ const BOUNCE_BLOCKS: u16 = 64;
 const SEGMENTS_MAX: u16 = 126;
 
 /// A place that was chosen, before anything was made for it.
-struct Choice {
-    device: String,
-    line: usize,
-    slot: DeviceSlot,
-    queue: QueueId,
-    base_lane: LaneId,
-    own_lane: bool,
-    settings: ChannelSettings,
+pub(crate) struct Choice {
+    pub(crate) device: String,
+    pub(crate) line: usize,
+    pub(crate) slot: DeviceSlot,
+    pub(crate) queue: QueueId,
+    pub(crate) base_lane: LaneId,
+    pub(crate) own_lane: bool,
+    pub(crate) settings: ChannelSettings,
 }
 
 impl Choice {
-    fn place(&self) -> (usize, u16) {
+    pub(crate) fn place(&self) -> (usize, u16) {
         (self.line, self.settings.id.index)
     }
 }
@@ -97,15 +98,28 @@ impl Control {
 
     fn choose(&mut self, id: &str) -> Result<Choice, String> {
         let channel = self.channels.get(id).ok_or("the channel is gone")?;
-        let device = self.devices.get(&channel.device).ok_or("its device is not here")?;
-        let namespace = device.namespaces.get(&channel.namespace).ok_or("its namespace is not here")?;
+        let (device, extents) = (channel.device.clone(), channel.extents.clone());
+        self.choose_on(id, &device, channel.namespace, &extents)
+    }
+
+    /// A place for a channel that has these blocks of a device.
+    pub(crate) fn choose_on(
+        &mut self,
+        id: &str,
+        device: &str,
+        namespace_id: u32,
+        extents: &[Extent],
+    ) -> Result<Choice, String> {
+        let channel = self.channels.get(id).ok_or("the channel is gone")?;
+        let device = self.devices.get(device).ok_or("its device is not here")?;
+        let namespace = device.namespaces.get(&namespace_id).ok_or("its namespace is not here")?;
         let (&line, queue) = device
             .queues
             .iter()
             .min_by_key(|(line, _)| self.crowding(**line))
             .ok_or("its device has no queues")?;
         let runs: Vec<Run> =
-            channel.extents.iter().map(|extent| Run { lba: extent.start, blocks: extent.blocks }).collect();
+            extents.iter().map(|extent| Run { lba: extent.start, blocks: extent.blocks }).collect();
         let extents = ExtentMap::new(&runs, &namespace.limits).map_err(|error| error.to_string())?;
         let index = self
             .free_place(line)
@@ -118,7 +132,7 @@ impl Control {
         }
         let settings = ChannelSettings {
             id: ChannelId { index, incarnation: self.next_incarnation },
-            namespace: channel.namespace,
+            namespace: namespace_id,
             limits: namespace.limits,
             extents,
             serial,

@@ -361,6 +361,11 @@ impl Control {
                 .about(about)
                 .next("try again when it is done"));
         }
+        if device.incoming > 0 {
+            return Err(RpcError::new(ErrorCode::Busy, format!("a channel is on its way to {about}"))
+                .about(about)
+                .next("see vfiomuxctl job list, and try again when it has come"));
+        }
         if expected_generation.is_some_and(|expected| expected != device.generation) {
             return Err(RpcError::new(
                 ErrorCode::Conflict,

@@ -40,6 +40,18 @@ pub(crate) struct Shift {
     waiting: Vec<Next>,
 }
 
+impl Shift {
+    /// Its sidecore is being asked to give it up, by then.
+    pub(crate) fn taking(keep_at_ns: u64) -> Self {
+        Self { taking: true, keep_at_ns: Some(keep_at_ns), waiting: Vec::new() }
+    }
+
+    /// What waits for its end, in order.
+    pub(crate) fn into_waiting(self) -> Vec<Next> {
+        self.waiting
+    }
+}
+
 /// From where to where.
 struct Way {
     channel: String,
@@ -72,11 +84,17 @@ impl Control {
         change: &Change,
         wanted: &call::ChannelMove,
     ) {
+        if wanted.device.is_some() {
+            return self.relocate(ticket, caller, change.clone(), wanted.clone());
+        }
         let cause = || Cause { reason: "an operator moved it".to_owned(), uid: Some(caller.uid) };
         let checked = self.channel_free(&wanted.name, change.expected_generation).and_then(|id| {
             let to = wanted.sidecore.ok_or_else(|| {
-                RpcError::invalid_argument("sidecore", "it says where to move the channel")
-                    .next("see the sidecores with vfiomuxctl sidecore list")
+                RpcError::invalid_argument(
+                    "sidecore",
+                    "a sidecore or a device says where to move the channel",
+                )
+                .next("see them with vfiomuxctl sidecore list and vfiomuxctl device list")
             })?;
             self.sidecore_show(to)?;
             let to = to as usize;
@@ -300,7 +318,7 @@ impl Control {
     }
 
     /// The name and the place that a channel has from now on.
-    fn reseat(&mut self, id: &str, block: &mut BlockChannel, mut seat: Seat) {
+    pub(crate) fn reseat(&mut self, id: &str, block: &mut BlockChannel, mut seat: Seat) {
         self.next_incarnation += 1;
         seat.id.incarnation = self.next_incarnation;
         seat.settings = block.settings().clone();
@@ -364,7 +382,7 @@ impl Control {
         }
     }
 
-    fn end_seating(&mut self, device: &str) {
+    pub(crate) fn end_seating(&mut self, device: &str) {
         let Some(found) = self.devices.get_mut(device) else { return };
         found.seating -= 1;
         let waiting = if found.seating == 0 { std::mem::take(&mut found.after_seating) } else { Vec::new() };
@@ -413,14 +431,14 @@ impl Way {
     }
 }
 
-fn not_moved(name: &str, why: &str) -> RpcError {
+pub(crate) fn not_moved(name: &str, why: &str) -> RpcError {
     RpcError::new(ErrorCode::Busy, format!("channel {name} stays where it is: {why}"))
         .about(format!("channel {name}"))
         .next("see vfiomuxctl channel show and vfiomuxctl events, then try again")
 }
 
 /// A channel that was not taken, and why.
-fn taken_back(answer: DeviceAnswer) -> Option<(Box<BlockChannel>, String)> {
+pub(crate) fn taken_back(answer: DeviceAnswer) -> Option<(Box<BlockChannel>, String)> {
     match answer {
         Answer::Refused { why, order } => match *order {
             Order::AddChannel { channel, .. } => Some((channel, why.to_string())),

@@ -12,6 +12,7 @@ mod moves;
 mod operations;
 mod policies;
 mod promises;
+mod relocate;
 mod restart;
 mod scrub;
 mod sessions;

@@ -331,6 +331,64 @@ impl Warden {
         commands.flush(namespace)
     }
 
+    /// Reads runs of blocks, one after the other.
+    pub(crate) fn copy_out(
+        &mut self,
+        namespace: u32,
+        limits: &Limits,
+        runs: &[Extent],
+    ) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        for run in runs {
+            let mut commands = self.commands();
+            let (mut lba, mut left) = (run.start, run.blocks);
+            while left > 0 {
+                let most = u32::try_from(left)
+                    .unwrap_or(u32::MAX)
+                    .min(limits.transfer_bytes_max / limits.block_bytes);
+                let blocks = within_boundary(limits, lba, most.max(1), Operation::Read);
+                let data_bytes = blocks * limits.block_bytes;
+                let buffer = self.allocate(data_bytes as usize)?;
+                commands.serve(
+                    Command { operation: Operation::Read, namespace, lba, blocks },
+                    buffer,
+                    data_bytes,
+                );
+                let read = commands.served()?.ok_or("a read gave its buffer to nobody")?;
+                let from = bytes.len();
+                bytes.resize(from + data_bytes as usize, 0);
+                read.read(0, bytes.get_mut(from..).unwrap_or_default());
+                lba += u64::from(blocks);
+                left -= u64::from(blocks);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Writes runs of blocks, one after the other.
+    pub(crate) fn copy_in(
+        &mut self,
+        namespace: u32,
+        limits: &Limits,
+        runs: &[Extent],
+        mut bytes: &[u8],
+    ) -> Result<(), String> {
+        let block = u64::from(limits.block_bytes);
+        for run in runs {
+            let length = usize::try_from(run.blocks * block).unwrap_or(usize::MAX);
+            let (now, later) =
+                bytes.split_at_checked(length).ok_or("there is less to write than was asked for")?;
+            self.write_bytes(namespace, limits, run.start * block, now)?;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Makes what was written durable.
+    pub(crate) fn flush(&mut self, namespace: u32) -> Result<(), String> {
+        self.commands().flush(namespace)
+    }
+
     fn write_bytes(
         &mut self,
         namespace: u32,

@@ -79,7 +79,7 @@ fn what_is_refused_at_once_is_no_job() {
     assert_refused(world.begin(&destruction("nobody")), ErrorCode::NotFound, "channel list");
     let dry = Change { dry_run: true, ..background() };
     world.call_with(&destruction("disk"), &dry).unwrap();
-    let elsewhere = call::ChannelMove { name: "disk".to_owned(), sidecore: Some(0) };
+    let elsewhere = call::ChannelMove { name: "disk".to_owned(), sidecore: Some(0), device: None };
     assert_refused(world.begin(&elsewhere), ErrorCode::InvalidArgument, "without background");
     assert_eq!(world.jobs(), []);
     assert_refused(world.call(&call::JobShow { job: 1 }), ErrorCode::NotFound, "job list");

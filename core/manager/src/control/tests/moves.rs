@@ -29,7 +29,7 @@ fn two_sidecores(spec: &str) -> World {
 }
 
 fn to(name: &str, sidecore: u32) -> call::ChannelMove {
-    call::ChannelMove { name: name.to_owned(), sidecore: Some(sidecore) }
+    call::ChannelMove { name: name.to_owned(), sidecore: Some(sidecore), device: None }
 }
 
 fn move_to(world: &World, name: &str, sidecore: u32) -> Result<ChannelInfo, RpcError> {
@@ -386,7 +386,7 @@ fn a_move_that_cannot_be_says_why() {
     let here = world.show("disk").sidecore.unwrap();
     assert_refused(move_to(&world, "disk", 7), ErrorCode::NotFound, "numbered from 0 to 1");
     assert_refused(move_to(&world, "nobody", 0), ErrorCode::NotFound, "channel list");
-    let nowhere = call::ChannelMove { name: "disk".to_owned(), sidecore: None };
+    let nowhere = call::ChannelMove { name: "disk".to_owned(), sidecore: None, device: None };
     assert_refused(world.call(&nowhere), ErrorCode::InvalidArgument, "sidecore list");
     assert_refused(move_to(&world, "disk", 1 - here), ErrorCode::Busy, "has no queue on sidecore");
     assert_eq!(move_to(&world, "disk", here).unwrap().sidecore, Some(here), "it is there already");
