@@ -39,6 +39,7 @@ use vfiomux_sidecore::{Answer, Order};
 
 use self::switch::Prepared;
 use super::Control;
+use super::admission::holder;
 use super::channel::internal;
 use super::job::{Leg, cancelled};
 use super::question::policy_channel;
@@ -128,12 +129,17 @@ impl Control {
         };
         self.ask_about(&id, caller, question, move |control, allowed| {
             let checked = allowed.and_then(|_| control.relocating(caller, &change, &wanted));
-            match checked {
-                Ok((id, Some(question))) if !change.dry_run => {
-                    let device = question.target.map(|device| device.name).unwrap_or_default();
-                    control.begin_relocation(ticket, caller, id, &device);
+            let (id, question) = match checked {
+                Ok((id, Some(question))) => (id, question),
+                other => return control.answer_checked(ticket, other.map(|(id, _)| id)),
+            };
+            let device = question.target.map(|device| device.name).unwrap_or_default();
+            match control.reserve_there(&id, &device) {
+                Ok(()) if !change.dry_run => control.begin_relocation(ticket, caller, id, &device),
+                reserved => {
+                    control.give_reservation_back(&device, &id);
+                    control.answer_checked(ticket, reserved.map(|()| id));
                 }
-                other => control.answer_checked(ticket, other.map(|(id, _)| id)),
             }
         });
     }
@@ -225,16 +231,27 @@ impl Control {
         Ok(namespace)
     }
 
+    /// What the channel is promised has to be had on the other device too (L5). Until it is there it counts on both.
+    fn reserve_there(&mut self, id: &str, device: &str) -> Result<(), RpcError> {
+        let Some(channel) = self.channels.get(id) else { return Err(internal(&"the channel is gone")) };
+        let (holder, guarantees) = (holder(channel), channel.setting.guarantees);
+        self.take_reservation(device, &holder, &guarantees)
+    }
+
     /// Takes blocks on the target, and makes sure that a crash leaves them to be scrubbed.
     fn begin_relocation(&mut self, ticket: Ticket, caller: Caller, id: String, device: &str) {
         let places = self.source_of(&id).and_then(|source| Ok((source, self.take_target(&id, device)?)));
         let (source, target) = match places {
             Ok(places) => places,
-            Err(error) => return self.rpc.reply(ticket, Err(error)),
+            Err(error) => {
+                self.give_reservation_back(device, &id);
+                return self.rpc.reply(ticket, Err(error));
+            }
         };
         let elsewhere = Record::Elsewhere { pool: target.pool.clone(), id: id.clone() };
         if let Err(error) = self.journal.append(&elsewhere) {
             self.give_back(&target.device, target.namespace, &target.extents);
+            self.give_reservation_back(device, &id);
             return self.rpc.reply(ticket, Err(internal(&error)));
         }
         self.set_operation(&id, Some("being moved"));

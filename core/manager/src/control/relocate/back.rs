@@ -17,7 +17,7 @@ impl Control {
         self.seat_order(&way.id, |seat| Order::Track { channel: seat.id, map: None }, |_, _| {});
         let leg = way.leg(COPIED, 1000);
         let Relocation { id, target, ticket, .. } = *way;
-        self.arrived(&target.device);
+        self.arrived(&target.device, &id);
         self.clear(target, id.clone(), leg, move |control| {
             control.set_operation(&id, None);
             control.rpc.reply(ticket, Err(error));
@@ -28,7 +28,8 @@ impl Control {
     pub(super) fn leave(&mut self, way: Box<Relocation>) {
         let leg = way.leg(COPIED, 1000);
         let Relocation { id, source, target, ticket, .. } = *way;
-        self.arrived(&target.device);
+        self.arrived(&target.device, &id);
+        self.give_reservation_back(&source.device, &id);
         self.clear(source, id.clone(), leg, move |control| {
             control.set_operation(&id, None);
             control.answer_channel(ticket, &id, Ok(()));
@@ -36,7 +37,8 @@ impl Control {
     }
 
     /// A channel is not on its way to a device any more.
-    fn arrived(&mut self, device: &str) {
+    fn arrived(&mut self, device: &str, id: &str) {
+        self.give_reservation_back(device, id);
         if let Some(device) = self.devices.get_mut(device) {
             device.incoming = device.incoming.saturating_sub(1);
         }
