@@ -20,6 +20,7 @@ mod channel;
 mod create;
 mod destroy;
 mod device;
+mod discovery;
 mod drain;
 mod explain;
 mod gate;
@@ -43,6 +44,7 @@ mod service;
 mod set;
 mod shift;
 mod sidecores;
+mod telemetry;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -79,6 +81,7 @@ use self::lines::Line;
 pub use self::machine::LocalDevice;
 use self::pinner::Pinner;
 use self::plugins::{Housing, Loaded, Starter};
+use self::telemetry::Told;
 use self::tokens::Tokens;
 pub use self::warden::{Opened, Opener};
 use self::worker::{Continuation, Poster, Worker};
@@ -202,6 +205,15 @@ pub struct Control {
     starter: Worker<Starter>,
     plugins: BTreeMap<String, Loaded>,
     housing: Housing,
+    /// Policies of this process stand beside the built-in one.
+    has_own_policies: bool,
+    /// Functions that policies were asked about when they were found, and why some of them are never claimed.
+    discovered: BTreeSet<String>,
+    barred: BTreeMap<String, String>,
+    /// Devices named at the start that policies are being asked about.
+    opening: u32,
+    /// What policies were told last.
+    told: Told,
     sysfs: Sysfs,
     pci_opener: Box<dyn Fn(PciAddress) -> Opener>,
     deadlines: Deadlines,
@@ -273,6 +285,7 @@ impl Control {
         }
         let pinner = Worker::start("pinner", poster.clone(), Pinner::new)?;
         let events = EventLog::new(journal.settings().last_event_seq + 1);
+        let has_own_policies = !policies.is_empty();
         let (plugins, housing) = (plugins::at_start(&config, &journal), Housing::new(&config));
         let (to_load, home): (Vec<_>, _) =
             (plugins.values().map(|plugin| plugin.setting.clone()).collect(), housing.clone());
@@ -299,6 +312,11 @@ impl Control {
             starter,
             plugins,
             housing,
+            has_own_policies,
+            discovered: BTreeSet::new(),
+            barred: BTreeMap::new(),
+            opening: 0,
+            told: Told::default(),
             sysfs,
             pci_opener,
             deadlines,
@@ -339,10 +357,9 @@ impl Control {
     /// Devices named at the start, and those that were claimed when the daemon last ended.
     fn open_start_devices(&mut self, devices: Vec<StartDevice>) -> Result<(), StartError> {
         let mut named: Vec<String> = Vec::new();
-        for StartDevice { name, address, open, format_if_blank } in devices {
-            named.push(name.clone());
-            self.open_device(&name, address.map(|address| address.to_string()), open, format_if_blank)
-                .map_err(StartError::Device)?;
+        for device in devices {
+            named.push(device.name.clone());
+            self.open_start_device(device).map_err(StartError::Device)?;
         }
         let claimed: Vec<PciAddress> =
             self.journal.settings().claims.keys().filter_map(|name| name.parse().ok()).collect();
@@ -350,9 +367,11 @@ impl Control {
             let name = address.to_string();
             if !named.contains(&name) {
                 let open = (self.pci_opener)(address);
-                self.open_device(&name, Some(name.clone()), open, false).map_err(StartError::Device)?;
+                let device = StartDevice { name, address: Some(address), open, format_if_blank: false };
+                self.open_start_device(device).map_err(StartError::Device)?;
             }
         }
+        self.discover();
         Ok(())
     }
 
@@ -453,6 +472,7 @@ impl Control {
         }
         self.balance();
         self.look_at_counters();
+        self.tell_policies();
         let ending_for = self.ending.map_or(Duration::ZERO, |begun| begun.elapsed());
         if ending_for > END_WITHIN / 2 && !self.forced {
             // Commands that do not end hold the end up.

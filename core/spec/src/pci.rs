@@ -94,6 +94,11 @@ impl Class {
         Self { base, sub, interface }
     }
 
+    /// The 24-bit number that sysfs prints.
+    pub const fn to_u24(self) -> u32 {
+        u32::from_be_bytes([0, self.base, self.sub, self.interface])
+    }
+
     /// The kind in words, for those that a claim is likely to meet.
     pub const fn text(self) -> &'static str {
         match (self.base, self.sub, self.interface) {
@@ -209,6 +214,7 @@ mod tests {
     #[test]
     fn a_class_reads_like_sysfs_writes_it() {
         assert_eq!(Class::from_u24(0x010802), Class::NVME);
+        assert_eq!(Class::NVME.to_u24(), 0x010802);
         assert_eq!(format!("{}", Class::from_u24(0x010802)), "NVMe controller (010802)");
         assert_eq!(Class::from_u24(0x020000), Class::ETHERNET);
     }

@@ -242,6 +242,7 @@ impl Control {
             return;
         }
         self.step(id, Step::Fault, Some(why.to_owned()));
+        self.tell_fault(id, why);
         self.unseat(id, why, |_| {});
     }
 }

@@ -9,6 +9,7 @@ use std::sync::mpsc::Sender;
 use vfiomux_block::{Command, LaneId, Limits};
 use vfiomux_hw::{DmaBuffer, DmaDomain};
 use vfiomux_nvme::{Event, Info, QueueId};
+use vfiomux_policy::FaultKind;
 use vfiomux_rpc::{ErrorCode, EventKind, FunctionClass, FunctionState, ObjectKind, RpcError};
 use vfiomux_sidecore::{Answer, DeviceSlot, Order};
 
@@ -471,6 +472,7 @@ impl Control {
         }
         device.operation = Some(LEAVING);
         self.set_function_state(name, FunctionState::Lost, Some(why.to_owned()));
+        self.tell_device_fault(FaultKind::DeviceLost, name, why);
         let (owned, reason) = (name.to_owned(), format!("device {name} left: {why}"));
         let go = move |control: &mut Control| {
             control.quarantine_all(&owned, &reason);
@@ -588,6 +590,9 @@ impl Control {
             Event::FirmwareActivation => "it pauses for new firmware".to_owned(),
             other => format!("{other:?}"),
         };
+        if matches!(what, Event::Error(_)) {
+            self.tell_device_fault(FaultKind::Device, name, &text);
+        }
         let mut told = event(EventKind::Fault, ObjectKind::Device, name);
         told.reason = Some(text);
         self.tell(told);

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use vfiomux_guest::MemoryMap;
 use vfiomux_hw::{DmaDomain, Epoch, Quiesced};
+use vfiomux_policy::{PressureKind, Session as PolicySession};
 use vfiomux_rpc::{EventKind, ObjectKind};
 use vfiomux_sidecore::{Answer, Order};
 use vfiomux_vhost::{Outcome, RegionGrant, RegionId, Token};
 
 use super::Control;
 use super::attachment::KeptRegion;
+use super::question::policy_channel;
 use crate::event::event;
 use crate::seeded::{self, Bug};
 
@@ -22,8 +24,46 @@ impl Control {
         regions: Vec<RegionGrant>,
         replace: bool,
     ) {
+        if !self.has_policies() {
+            return self.map_allowed(id, serial, token, regions, replace);
+        }
+        let Some(question) = self.session_question(id, &regions, replace) else { return };
+        let owned = id.to_owned();
+        self.ask_session(id, question, move |control, allowed| match allowed {
+            Ok(()) => control.map_allowed(&owned, serial, token, regions, replace),
+            Err(why) => control.complete(&owned, serial, token, Outcome::Failed(why)),
+        });
+    }
+
+    /// What a front-end wants, as policies are asked about it.
+    fn session_question(
+        &mut self,
+        id: &str,
+        regions: &[RegionGrant],
+        replace: bool,
+    ) -> Option<PolicySession> {
+        let channel = self.channels.get(id)?;
+        let features_offered = channel.seat.as_ref()?.settings.features();
+        let (channel, live) = (policy_channel(channel), self.live_mut(id)?);
+        let kept = live.regions.iter().filter(|_| !replace).map(|kept| kept.id.size_bytes);
+        let sizes: Vec<u64> = kept.chain(regions.iter().map(|region| region.id.size_bytes)).collect();
+        Some(PolicySession {
+            channel,
+            features_offered,
+            features_taken: live.session.features(),
+            memory_regions: u32::try_from(sizes.len()).unwrap_or(u32::MAX),
+            memory_bytes: sizes.iter().fold(0, |sum, size| sum.saturating_add(*size)),
+            peer_pid: live.connection.peer_pid().and_then(|pid| pid.try_into().ok()).unwrap_or(0),
+            peer_uid: live.connection.peer_uid().unwrap_or(u32::MAX),
+        })
+    }
+
+    fn map_allowed(&mut self, id: &str, serial: u64, token: Token, regions: Vec<RegionGrant>, replace: bool) {
         let Some(domain) = self.domain_of(id) else { return };
-        let Some(live) = self.live_mut(id) else { return };
+        // A session that ended while policies were asked is granted nothing (D1).
+        let Some(live) = self.live_mut(id).filter(|live| live.serial == serial && !live.closing) else {
+            return;
+        };
         let kept = if replace { Vec::new() } else { live.regions.clone() };
         let owned = id.to_owned();
         self.pinner.run(
@@ -33,7 +73,10 @@ impl Control {
             },
             move |control, result| match result {
                 Ok(mapped) => control.set_memory(&owned, serial, token, mapped),
-                Err(error) => control.complete(&owned, serial, token, Outcome::Failed(error.to_string())),
+                Err(error) => {
+                    control.tell_pressure(PressureKind::Memory, String::new(), 1000);
+                    control.complete(&owned, serial, token, Outcome::Failed(error.to_string()));
+                }
             },
         );
     }

@@ -11,12 +11,13 @@
 
 use std::time::{Duration, Instant};
 
-use vfiomux_policy::{Answer, Chain, Denial, Question, Ruling, Verdict};
+use vfiomux_policy::{Answer, Chain, Denial, Fault, FaultKind, Question, Ruling, Session, Verdict};
 use vfiomux_rpc::{Caller, ErrorCode, EventKind, ObjectKind, RpcError};
 
 use super::Control;
 use super::channel::internal;
 use super::plugins::phrase;
+use super::question::policy_channel;
 use super::worker::{Idle, Poster};
 use crate::event::event;
 use crate::lifecycle::verdict_holds;
@@ -162,5 +163,58 @@ impl Control {
             let what = if kind == ObjectKind::Device { "device" } else { "channel" };
             RpcError::denied(format!("{what} {name}"), reason)
         })
+    }
+
+    /// Tells policies that a channel was quarantined. It stays so until an operator acts, whatever they say; one that insists
+    /// on it says so in an event.
+    pub(crate) fn tell_fault(&mut self, id: &str, why: &str) {
+        let Some(channel) = self.channels.get(id).filter(|_| self.has_policies()) else { return };
+        let (asked, name) = (policy_channel(channel), channel.setting.name.clone());
+        let (device, description) = (channel.device.clone(), why.to_owned());
+        self.put_fault(Fault { kind: FaultKind::Channel, device, channel: Some(asked), description }, name);
+    }
+
+    /// Tells policies of a device's fault.
+    pub(crate) fn tell_device_fault(&mut self, kind: FaultKind, device: &str, why: &str) {
+        if self.has_policies() {
+            let (device, description) = (device.to_owned(), why.to_owned());
+            self.put_fault(Fault { kind, device: device.clone(), channel: None, description }, device);
+        }
+    }
+
+    fn put_fault(&mut self, fault: Fault, name: String) {
+        let object = if fault.channel.is_some() { ObjectKind::Channel } else { ObjectKind::Device };
+        self.policies.run(
+            move |chain| (chain.fault(&fault), chain.take_events()),
+            move |control, (ruling, events)| {
+                control.plugin_events(events);
+                if let Some(Denial { policy, reason }) = ruling.hold {
+                    let mut told = event(EventKind::Plugin, object, name);
+                    told.reason = Some(format!("{policy}, told of the fault: hold: {reason}"));
+                    control.tell(told);
+                }
+                control.retune_each(ruling.proposals);
+            },
+        );
+    }
+
+    /// Asks all policies about what a front-end wants, before any of its memory is granted.
+    ///
+    /// A tune meanwhile is no reason to turn a VM away: what changed is asked about once more.
+    pub(crate) fn ask_session(
+        &mut self,
+        id: &str,
+        question: Session,
+        next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
+    ) {
+        let owned = id.to_owned();
+        self.ask_for(id, None, question.clone(), move |control, allowed| match allowed {
+            Err(error) if error.code == ErrorCode::Conflict && control.channels.contains_key(&owned) => {
+                let Some(channel) = control.channels.get(&owned).map(policy_channel) else { return };
+                control.ask_session(&owned, Session { channel, ..question }, next);
+            }
+            Err(error) => next(control, Err(error.message)),
+            Ok(_) => next(control, Ok(())),
+        });
     }
 }

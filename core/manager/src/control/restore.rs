@@ -222,7 +222,7 @@ impl Control {
             .devices
             .values()
             .all(|device| !matches!(device.state, FunctionState::Discovered | FunctionState::Claiming));
-        if settled && self.restoring == 0 && !self.ready {
+        if settled && self.opening == 0 && self.restoring == 0 && !self.ready {
             self.ready = true;
             if let Some(announce) = self.announce.take() {
                 announce(

@@ -2,7 +2,7 @@
 
 use vfiomux_hw::PciAddress;
 use vfiomux_rpc::{
-    ConnectionId, ErrorCode, FunctionState, Method, Outcome, Request, Role, RpcError, Ticket, call,
+    Caller, ConnectionId, ErrorCode, FunctionState, Method, Outcome, Request, Role, RpcError, Ticket, call,
 };
 
 use super::Control;
@@ -33,9 +33,12 @@ impl Control {
         };
         let answer = match method {
             Method::StatusShow(_) => Ok(self.status(&view).into()),
-            Method::DeviceList(_) => self.device_list(&view).map(Outcome::from),
+            Method::DeviceList(_) => {
+                self.discover();
+                self.device_list(&view).map(Outcome::from)
+            }
             Method::DeviceShow(wanted) => self.device_show(&wanted.device).map(Outcome::from),
-            Method::DeviceClaim(wanted) => return self.device_claim(ticket, &change, &wanted),
+            Method::DeviceClaim(wanted) => return self.device_claim(ticket, caller, &change, &wanted),
             Method::DeviceRelease(wanted) => return self.device_release(ticket, &change, &wanted),
             Method::DeviceFormat(wanted) => return self.device_format(ticket, &change, &wanted),
             Method::DeviceCalibrate(wanted) => return self.device_calibrate(ticket, &change, &wanted),
@@ -152,11 +155,36 @@ impl Control {
         })
     }
 
-    fn device_claim(&mut self, ticket: Ticket, change: &vfiomux_rpc::Change, wanted: &call::DeviceClaim) {
-        let checked = wanted.device.parse::<PciAddress>().map_err(|error| {
+    fn device_claim(
+        &mut self,
+        ticket: Ticket,
+        caller: Caller,
+        change: &vfiomux_rpc::Change,
+        wanted: &call::DeviceClaim,
+    ) {
+        let address = match self.check_claim(wanted) {
+            Ok(address) => address,
+            Err(error) => return self.rpc.reply(ticket, Err(error)),
+        };
+        let (dry_run, wanted) = (change.dry_run, wanted.clone());
+        self.ask_claim(address, caller, dry_run, move |control, allowed| {
+            match allowed.and_then(|()| control.check_claim(&wanted)) {
+                Ok(address) if !dry_run => control.claim_now(ticket, address),
+                Ok(address) => {
+                    let info = control.device_show(&address.to_string());
+                    control.rpc.reply(ticket, info.map(Outcome::from));
+                }
+                Err(error) => control.rpc.reply(ticket, Err(error)),
+            }
+        });
+    }
+
+    /// The function that is to be claimed, if nothing stands in the way.
+    fn check_claim(&self, wanted: &call::DeviceClaim) -> Result<PciAddress, RpcError> {
+        let parsed = wanted.device.parse::<PciAddress>().map_err(|error| {
             RpcError::invalid_argument("device", error.to_string()).next("see vfiomuxctl device list")
         });
-        let checked = checked.and_then(|address| {
+        parsed.and_then(|address| {
             let name = address.to_string();
             match self.devices.get(&name) {
                 Some(device) if !matches!(device.state, FunctionState::Lost | FunctionState::Failed) => {
@@ -170,15 +198,10 @@ impl Control {
                 }
                 _ => self.claimable(address).map(|()| address),
             }
-        });
-        let address = match checked {
-            Ok(address) if !change.dry_run => address,
-            Ok(address) => {
-                let info = self.device_show(&address.to_string());
-                return self.rpc.reply(ticket, info.map(Outcome::from));
-            }
-            Err(error) => return self.rpc.reply(ticket, Err(error)),
-        };
+        })
+    }
+
+    fn claim_now(&mut self, ticket: Ticket, address: PciAddress) {
         let name = address.to_string();
         self.devices.remove(&name);
         let open = (self.pci_opener)(address);

@@ -11,11 +11,25 @@ use super::question::{guarantees_of, policy_channel, policy_guarantees};
 use crate::lifecycle::{NotAllowed, Oper, Step};
 
 /// The request in which reservations are counted.
-const RESERVED: Io = Io::read(4096);
+pub(crate) const RESERVED: Io = Io::read(4096);
 
 impl Control {
     /// `channel.tune`: journalled, then in force with the sidecore's next breath.
     pub(crate) fn tune(&mut self, ticket: Ticket, caller: Caller, change: Change, wanted: call::ChannelTune) {
+        self.tune_for(caller, None, change, wanted, move |control, tuned| {
+            control.answer_checked(ticket, tuned)
+        });
+    }
+
+    /// Tunes a channel for an operator, or for a plugin, which says what it wants and why.
+    pub(crate) fn tune_for(
+        &mut self,
+        caller: Caller,
+        plugin: Option<String>,
+        change: Change,
+        wanted: call::ChannelTune,
+        next: impl FnOnce(&mut Control, Result<String, RpcError>) + Send + 'static,
+    ) {
         // Held from before the policies are asked until the channel has it (L5).
         let asked = self.tuning(caller, &change, &wanted).and_then(|(id, question)| {
             let channel = self.channel_named(&wanted.name)?;
@@ -25,9 +39,10 @@ impl Control {
         });
         let (id, question, device, holder) = match asked {
             Ok(asked) => asked,
-            Err(error) => return self.rpc.reply(ticket, Err(error)),
+            Err(error) => return next(self, Err(error)),
         };
-        self.ask_about(&id, caller, question, move |control, allowed| {
+        let asker = plugin.is_none().then_some(caller);
+        self.ask_for(&id, asker, question, move |control, allowed| {
             let tuned = allowed.and_then(|allowed| {
                 let (id, _) = control.tuning(caller, &change, &wanted)?;
                 let guarantees = guarantees_of(&allowed.wanted.guarantees);
@@ -38,20 +53,30 @@ impl Control {
                 Ok((id, (!unchanged && !change.dry_run).then_some(guarantees)))
             });
             match tuned {
-                Ok((id, Some(guarantees))) => control.tune_now(ticket, &id, guarantees),
-                other => control.answer_checked(ticket, other.map(|(id, _)| id)),
+                Ok((id, Some(guarantees))) => control.tune_now(&id, guarantees, plugin, next),
+                other => next(control, other.map(|(id, _)| id)),
             }
             control.give_reservation_back(&device, &holder.id);
         });
     }
 
-    fn tune_now(&mut self, ticket: Ticket, id: &str, guarantees: vfiomux_rpc::Guarantees) {
-        let program = match compile(&guarantees) {
+    fn tune_now(
+        &mut self,
+        id: &str,
+        guarantees: vfiomux_rpc::Guarantees,
+        plugin: Option<String>,
+        next: impl FnOnce(&mut Control, Result<String, RpcError>) + Send + 'static,
+    ) {
+        let changed = compile(&guarantees).and_then(|program| {
+            self.change_setting(id, |setting| setting.guarantees = guarantees)?;
+            Ok(program)
+        });
+        let program = match changed {
             Ok(program) => program,
-            Err(error) => return self.rpc.reply(ticket, Err(error)),
+            Err(error) => return next(self, Err(error)),
         };
-        if let Err(error) = self.change_setting(id, |setting| setting.guarantees = guarantees) {
-            return self.rpc.reply(ticket, Err(error));
+        if let Some(by) = plugin {
+            self.tell_amended(id, by);
         }
         self.set_operation(id, Some("being tuned"));
         let owned = id.to_owned();
@@ -61,7 +86,7 @@ impl Control {
             move |control, _| {
                 // A channel without a place, or one that is losing it, gets the program with its next.
                 control.set_operation(&owned, None);
-                control.answer_channel(ticket, &owned, Ok(()));
+                next(control, Ok(owned));
             },
         );
     }

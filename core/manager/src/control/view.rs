@@ -333,7 +333,7 @@ pub(crate) fn distribution(histogram: &HistogramSnapshot) -> Distribution {
     }
 }
 
-fn class_of(function: &FunctionInfo) -> FunctionClass {
+pub(crate) fn class_of(function: &FunctionInfo) -> FunctionClass {
     match vfiomux_hw::Class::from(function.class) {
         vfiomux_hw::Class::Nvme => FunctionClass::Nvme,
         vfiomux_hw::Class::Network => FunctionClass::Network,

@@ -71,6 +71,13 @@ impl Connection {
         Some(credentials.pid.as_raw_nonzero().get())
     }
 
+    /// User of the process at the other end, when it connected.
+    #[must_use]
+    pub fn peer_uid(&self) -> Option<u32> {
+        let credentials = rustix::net::sockopt::socket_peercred(&self.socket).ok()?;
+        Some(credentials.uid.as_raw())
+    }
+
     /// Whether something waits for the socket to become writable.
     #[must_use]
     pub fn wants_write(&self) -> bool {

@@ -2,9 +2,12 @@
 
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use vfiomux_policy::{Amendment, Create, Policy, Setting, Tune, Verdict};
+use vfiomux_policy::{
+    Amendment, Create, Fault, Policy, Retune, Sample, Session, Setting, Tick, Tune, Verdict,
+};
 use vfiomux_rpc::{Change, ErrorCode, EventKind, Guarantees, RpcError, call};
 
+use super::guest::Guest;
 use super::world::{MIB, PATIENCE, World, assert_refused};
 use crate::lifecycle::Oper;
 use crate::seeded::Bug;
@@ -143,4 +146,101 @@ fn a_policy_is_told_what_is_only_tried() {
     let dry = Change { dry_run: true, ..Change::default() };
     assert_eq!(world.call_with(&world.creation("disk", 8), &dry).unwrap_err().code, ErrorCode::Denied);
     world.create("disk", 8);
+}
+
+/// A policy that wants another share for every channel, turns front-ends away from channels labelled `closed`, and holds what
+/// is at fault.
+struct Wishes {
+    /// It believes a channel's generation to be what it was so many ago.
+    late: u64,
+    /// Said at each tick.
+    ticks: Sender<()>,
+}
+
+impl Policy for Wishes {
+    fn name(&self) -> &str {
+        "wishes"
+    }
+
+    fn tick(&mut self, tick: &Tick) -> Vec<Retune> {
+        // Nobody may listen.
+        let _ = self.ticks.send(());
+        let wish = |sample: &Sample| Retune {
+            channel_id: sample.channel.id.clone(),
+            generation: sample.channel.generation - self.late,
+            amendments: vec![Amendment { setting: Setting::SHARE, value: 700 }],
+        };
+        tick.channels.iter().map(wish).collect()
+    }
+
+    fn session(&mut self, question: &Session) -> Verdict {
+        if question.memory_bytes > 0 && question.channel.labels.contains_key("closed") {
+            return Verdict::deny("it is closed");
+        }
+        Verdict::Allow
+    }
+
+    fn fault(&mut self, fault: &Fault) -> (Verdict, Vec<Retune>) {
+        (Verdict::deny(format!("look at {} first", fault.device)), Vec::new())
+    }
+}
+
+fn wishing(late: u64) -> (World, Receiver<()>) {
+    let mut world = World::idle(&[SPEC]);
+    let (ticks, ticked) = mpsc::channel();
+    world.policies.get_mut().unwrap().push(Box::new(Wishes { late, ticks }));
+    world.start();
+    (world, ticked)
+}
+
+/// W1: what a policy wants unasked takes the way of a tune: journalled, with an event that names it, one generation more.
+#[test]
+fn what_a_policy_wants_for_a_tick_is_a_tune() {
+    let (mut world, _ticked) = wishing(0);
+    let made = world.create("disk", 8);
+    let told = world.wait_event("the amendment", |event| event.kind == EventKind::Amended);
+    assert_eq!(told.reason.as_deref(), Some("wishes, unasked: share=700"));
+    let shown = world.show("disk");
+    assert_eq!((shown.guarantees.share, shown.generation), (Some(700), made.generation + 1));
+    world.assert_journal_tells_the_same();
+}
+
+/// P1: nor does a wish for a generation that has passed come to anything.
+#[test]
+fn a_wish_for_what_has_changed_since_comes_to_nothing() {
+    let (world, ticked) = wishing(1);
+    let generation = world.create("disk", 8).generation;
+    ticked.try_iter().for_each(drop);
+    // One that may have been begun before, one with the channel, and one that begins only after that was answered.
+    for _ in 0..3 {
+        ticked.recv_timeout(PATIENCE).unwrap();
+    }
+    let shown = world.show("disk");
+    assert_eq!((shown.guarantees.share, shown.generation), (None, generation));
+}
+
+/// D1: a front-end that a policy turns away is granted nothing.
+#[test]
+fn a_session_that_a_policy_denies_maps_nothing() {
+    let (world, _ticked) = wishing(0);
+    let labels = vfiomux_rpc::Labels([("closed".to_owned(), "yes".to_owned())].into());
+    world.call(&call::ChannelCreate { labels, ..world.creation("disk", 8) }).unwrap();
+    let mappings = world.devices[0].mappings();
+    let mut session = super::guest::Session::connect(&world.endpoint("disk").path).unwrap();
+    assert!(Guest::new().begin(&mut session).is_err());
+    let told = world.wait_event("the denial", |event| event.kind == EventKind::Denied);
+    assert_eq!(told.reason.as_deref(), Some("wishes: it is closed"));
+    assert_eq!(world.devices[0].mappings(), mappings, "nothing is mapped (D1)");
+}
+
+#[test]
+fn policies_are_told_of_a_device_that_is_gone() {
+    let (world, _ticked) = wishing(0);
+    world.create("disk", 8);
+    world.sim().remove();
+    let told = world.wait_event("the hold", |event| {
+        event.kind == EventKind::Plugin && event.reason.as_deref().is_some_and(|why| why.contains("hold"))
+    });
+    assert_eq!(told.reason.as_deref(), Some("wishes, told of the fault: hold: look at sim0 first"));
+    world.pull_and_stop();
 }

@@ -1,0 +1,109 @@
+//! Functions, as policies are asked about them: when they are found, and when they are to be taken.
+//!
+//! A function that a policy denies when it is found is listed and never claimed. Found are those named at the start, and those
+//! that the host's list shows, then or later.
+
+use vfiomux_hw::PciAddress;
+use vfiomux_hw::inventory::FunctionInfo;
+use vfiomux_policy::{Claim, Discover, Function};
+use vfiomux_rpc::{Caller, ErrorCode, FunctionClass, ObjectKind, RpcError};
+
+use super::view::class_of;
+use super::{Control, StartDevice};
+
+impl Control {
+    /// Opens a device that was named at the start, unless a policy denies it.
+    pub(crate) fn open_start_device(&mut self, device: StartDevice) -> Result<(), RpcError> {
+        let StartDevice { name, address, open, format_if_blank } = device;
+        let address_text = address.map(|address| address.to_string());
+        if !self.has_policies() {
+            return self.open_device(&name, address_text, open, format_if_blank);
+        }
+        self.opening += 1;
+        let function = self.function_asked(&name, address);
+        self.discovered.insert(name.clone());
+        self.ask_of(
+            ObjectKind::Device,
+            &name.clone(),
+            None,
+            Discover { function },
+            move |control, allowed| {
+                control.opening -= 1;
+                let opened = match allowed {
+                    Ok(_) => control.open_device(&name, address_text, open, format_if_blank),
+                    Err(denied) => {
+                        tracing::warn!(device = name, why = denied.message, "a policy denies a device");
+                        control.barred.insert(name, denied.message);
+                        Ok(())
+                    }
+                };
+                if let Err(error) = opened {
+                    tracing::error!(why = error.message, "a device cannot be opened");
+                }
+                control.check_ready();
+            },
+        );
+        Ok(())
+    }
+
+    /// Asks policies about functions of the host that were not there when it was last looked.
+    pub(crate) fn discover(&mut self) {
+        if !self.has_policies() {
+            return;
+        }
+        for function in self.sysfs.functions().unwrap_or_default() {
+            let name = function.address.to_string();
+            if class_of(&function) == FunctionClass::Other || !self.discovered.insert(name.clone()) {
+                continue;
+            }
+            let question = Discover { function: asked(&function) };
+            self.ask_of(ObjectKind::Device, &name.clone(), None, question, move |control, allowed| {
+                if let Err(denied) = allowed {
+                    control.barred.insert(name, denied.message);
+                }
+            });
+        }
+    }
+
+    /// Asks policies whether a function may be taken, then goes on.
+    pub(crate) fn ask_claim(
+        &mut self,
+        address: PciAddress,
+        caller: Caller,
+        dry_run: bool,
+        next: impl FnOnce(&mut Control, Result<(), RpcError>) + Send + 'static,
+    ) {
+        let name = address.to_string();
+        if let Some(why) = self.barred.get(&name) {
+            let error = RpcError::new(ErrorCode::Denied, why.clone()).about(format!("device {name}"));
+            return next(self, Err(error.next("see vfiomuxctl plugin list for who decides that")));
+        }
+        let question = Claim {
+            function: self.function_asked(&name, Some(address)),
+            unprotected: self.config.allow_unsafe_noiommu,
+            caller_uid: caller.uid,
+            dry_run,
+        };
+        self.ask_of(ObjectKind::Device, &name, Some(caller), question, move |control, allowed| {
+            next(control, allowed.map(|_| ()));
+        });
+    }
+
+    fn function_asked(&self, name: &str, address: Option<PciAddress>) -> Function {
+        let found = address.and_then(|address| self.sysfs.function(address).ok());
+        found.map_or_else(
+            || Function { name: name.to_owned(), ..Function::default() },
+            |function| asked(&function),
+        )
+    }
+}
+
+fn asked(function: &FunctionInfo) -> Function {
+    Function {
+        name: function.address.to_string(),
+        vendor_id: function.vendor,
+        device_id: function.device,
+        class_code: function.class.to_u24(),
+        driver: function.driver.clone().unwrap_or_default(),
+    }
+}

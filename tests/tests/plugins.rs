@@ -1,0 +1,144 @@
+//! Plugins in their sandboxes beside a whole daemon: what they do wrong costs nobody but who asks them.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use vfiomux_tests::daemon::Vfiomuxd;
+use vfiomux_tests::lab::workspace_program;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A daemon with one disk's worth of memory and the plugin `faulty`, which does what these lines say.
+struct Held {
+    daemon: Vfiomuxd,
+    directory: TempDir,
+}
+
+impl Held {
+    fn new(orders: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = Vfiomuxd::start(directory.path(), &["ram:size=64M"]);
+        let held = Self { daemon, directory };
+        let orders = held.orders("orders", orders);
+        let library = library("faulty");
+        held.daemon.ctl(&[
+            "plugin",
+            "load",
+            "faulty",
+            "--library",
+            text(&library),
+            "--config",
+            text(&orders),
+        ]);
+        held
+    }
+
+    fn orders(&self, name: &str, orders: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, orders).unwrap();
+        path
+    }
+
+    fn create<'a>(name: &'a str) -> [&'a str; 9] {
+        ["channel", "create", name, "--device", "ram0", "--tenant", "acme", "--size", "4M"]
+    }
+
+    fn plugin(&self) -> Value {
+        self.daemon.ctl_json(&["plugin", "show", "faulty"])
+    }
+
+    #[track_caller]
+    fn wait_running(&self) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let plugin = self.plugin();
+            if plugin["status"] == "running" {
+                return plugin;
+            }
+            assert!(Instant::now() < end, "not started again: {plugin}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn events(&self) -> String {
+        self.daemon.ctl(&["events"])
+    }
+}
+
+fn library(name: &str) -> PathBuf {
+    let beside = workspace_program("vfiomuxd");
+    beside.with_file_name(format!("libvfiomux_plugin_{}.so", name.replace('-', "_")))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Has the plugin do something wrong when a channel is created, and says what is then held against it.
+#[track_caller]
+fn contained(action: &str, complaint: &str) {
+    let held = Held::new(&format!("create {action} after 1\n"));
+    held.daemon.ctl(&Held::create("before"));
+    let refused = held.daemon.ctl_refused(&Held::create("denied"));
+    assert!(refused.contains("faulty does not answer") && refused.contains(complaint), "{refused}");
+    // What exists goes on, and may end.
+    let before = held.daemon.ctl_json(&["channel", "show", "before"]);
+    assert_eq!(before["oper"], "provisioned");
+    held.daemon.ctl(&["channel", "destroy", "before"]);
+    let plugin = held.wait_running();
+    assert!(plugin["restarts"].as_u64() >= Some(1), "{plugin}");
+    assert!(plugin["last_fault"].as_str().is_some_and(|fault| fault.contains(complaint)), "{plugin}");
+    // The one that was started again counts anew: it allows one.
+    held.daemon.ctl(&Held::create("after"));
+    assert!(held.events().contains("faulty"), "{}", held.events());
+    held.daemon.terminate();
+}
+
+/// ISO2: a plugin that hangs costs a creation its deadline, and nobody else anything.
+#[test]
+fn a_plugin_that_hangs_is_killed_and_started_again() {
+    contained("hang", "gave no answer");
+}
+
+/// ISO2: the same of one that crashes.
+#[test]
+fn a_plugin_that_crashes_is_started_again() {
+    contained("crash", "SIGABRT");
+}
+
+#[test]
+fn a_plugin_is_replaced_where_it_stands_and_the_differences_are_said_first() {
+    let held = Held::new("create allow\n");
+    held.daemon.ctl(&Held::create("disk"));
+    let strict = held.orders("strict", "create deny too late for that\n");
+    let replace = ["plugin", "replace", "faulty", "--config", text(&strict)];
+    let tried = held.daemon.ctl(&[&replace[..], &["--dry-run"]].concat());
+    assert!(tried.contains("disk: allow -> deny: too late for that"), "{tried}");
+    held.daemon.ctl(&Held::create("still"));
+    held.daemon.ctl(&replace);
+    let refused = held.daemon.ctl_refused(&Held::create("more"));
+    assert!(refused.contains("too late for that"), "{refused}");
+    held.daemon.ctl(&["plugin", "unload", "faulty"]);
+    held.daemon.ctl(&Held::create("more"));
+    held.daemon.terminate();
+}
+
+/// W1: what was loaded is loaded again; what can no longer be loaded denies what is new, and what exists goes on.
+#[test]
+fn a_plugin_that_cannot_begin_at_a_start_denies_what_is_new() {
+    let held = Held::new("create allow\n");
+    held.daemon.ctl(&Held::create("disk"));
+    let Held { daemon, directory } = held;
+    daemon.terminate();
+    std::fs::remove_file(directory.path().join("orders")).unwrap();
+    let daemon = Vfiomuxd::start(directory.path(), &["ram:size=64M"]);
+    let plugin = daemon.ctl_json(&["plugin", "show", "faulty"]);
+    assert_eq!(plugin["status"], "refused", "{plugin}");
+    let refused = daemon.ctl_refused(&Held::create("more"));
+    assert!(refused.contains("its configuration"), "{refused}");
+    daemon.ctl(&["plugin", "unload", "faulty"]);
+    daemon.ctl(&Held::create("more"));
+    daemon.terminate();
+}
