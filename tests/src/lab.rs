@@ -72,6 +72,23 @@ pub fn workspace_program(name: &str) -> PathBuf {
     path
 }
 
+/// A shared library of this workspace.
+///
+/// # Panics
+///
+/// When it was not built.
+#[track_caller]
+pub fn workspace_library(name: &str) -> PathBuf {
+    let path = profile_dir().join(format!("lib{name}.so"));
+    assert!(
+        path.exists(),
+        "{} is not built; run cargo build -p {} first",
+        path.display(),
+        name.replace('_', "-")
+    );
+    path
+}
+
 fn profile_dir() -> PathBuf {
     let test = std::env::current_exe().expect("a running test knows its own path");
     let deps = test.parent().expect("a test lies in a directory");

@@ -40,6 +40,7 @@ pub mod lab;
 pub mod memory;
 mod modules;
 pub mod qmp;
+pub mod scenario;
 pub mod vfio;
 pub mod vm;
 pub mod world;

@@ -24,7 +24,13 @@ impl Policy for DefaultPolicy {
     }
 
     fn tune(&mut self, question: &Tune) -> Verdict {
-        setting_complaint(&question.wanted, &question.device).map_or(Verdict::Allow, Verdict::deny)
+        let Tune { channel, wanted, device, .. } = question;
+        let renamed = wanted.name != channel.name;
+        let complaint = renamed
+            .then(|| channel_complaint(&wanted.name, &wanted.tenant))
+            .flatten()
+            .or_else(|| setting_complaint(wanted, device));
+        complaint.map_or(Verdict::Allow, Verdict::deny)
     }
 }
 

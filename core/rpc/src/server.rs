@@ -514,7 +514,7 @@ impl Server {
             self.answer(connection, id, &Ok(schema::document()));
             return None;
         };
-        let repeat = match self.repeats.admit(caller.uid, &change, &method, connection, &id) {
+        let repeat = match self.repeats.admit(caller.uid, &view, &change, &method, connection, &id) {
             Admission::Fresh(key) => key,
             Admission::Wait => return None,
             Admission::Answer(result) => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::{DeviceInfo, ErrorCode, Event, Outcome, Role, RpcError, SidecoreInfo};
 
 /// What a caller is shown, and may touch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct View {
     host: Role,
     tenants: Arc<BTreeMap<String, Role>>,

@@ -1,5 +1,7 @@
-//! The project's own chores: `cargo xtask layers`, `cargo xtask house`, `cargo xtask properties`, `cargo xtask instructions`.
+//! The project's own chores: `cargo xtask layers`, `cargo xtask house`, `cargo xtask properties`, `cargo xtask coverage`,
+//! `cargo xtask instructions`.
 
+mod coverage;
 mod house;
 mod instructions;
 mod layers;
@@ -29,6 +31,12 @@ enum Chore {
         #[arg(long)]
         write: bool,
     },
+    /// Check that every function and item of the protocol is used by a scenario, and that docs/coverage.md says by which.
+    Coverage {
+        /// Write the page before checking.
+        #[arg(long)]
+        write: bool,
+    },
     /// Count the data path's instructions under valgrind, and hold them against benches/instructions/baseline.json.
     Instructions {
         /// Make the counts the baseline, whatever they are.
@@ -45,6 +53,7 @@ fn main() -> ExitCode {
         Chore::Layers => ("layers", layers::check()),
         Chore::House => ("house rules", house::check()),
         Chore::Properties { write } => ("properties", properties::check(write)),
+        Chore::Coverage { write } => ("coverage", coverage::check(write)),
         Chore::Instructions { bless, install } => {
             let installed = if install { instructions::install() } else { Ok(()) };
             ("instructions", installed.and_then(|()| instructions::check(bless)))

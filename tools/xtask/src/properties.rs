@@ -32,6 +32,7 @@ const PROPERTIES: &[Property] = &[
         true,
     ),
     property("C4", "bounce buffers carry no bytes of another channel", true),
+    property("C5", "what a tenant is shown names only its own objects", true),
     property(
         "I1",
         "a completion reaches the channel and epoch that submitted it; any other is dropped and counted",

@@ -42,6 +42,12 @@ impl Control {
                 check_role(view, tenant, method)?;
                 self.check_endpoint(tenant, &wanted.endpoint)
             }
+            Method::ChannelSet(wanted) => {
+                let tenant = self.tenant_shown(view, &wanted.name)?;
+                check_role(view, tenant, method)?;
+                let renamed = wanted.new_name.as_ref().filter(|new_name| **new_name != wanted.name);
+                renamed.map_or(Ok(()), |new_name| check_name(tenant, new_name))
+            }
             // The name of a channel that was refused says whose it would have been.
             Method::ChannelExplain(wanted)
                 if self.channel_named(&wanted.name).is_err()

@@ -224,11 +224,23 @@ impl Control {
             .all(|device| !matches!(device.state, FunctionState::Discovered | FunctionState::Claiming));
         if settled && self.opening == 0 && self.restoring == 0 && !self.ready {
             self.ready = true;
+            self.tell_of_absent_devices();
             if let Some(announce) = self.announce.take() {
                 announce(
                     self.devices.values().map(|d| (d.name.clone(), d.state, d.reason.clone())).collect(),
                 );
             }
+        }
+    }
+
+    /// Says of every channel whose device did not come back that it is not served (S9).
+    fn tell_of_absent_devices(&mut self) {
+        let absent = self.channels.values().filter(|channel| channel.device.is_empty());
+        let names: Vec<_> = absent.map(|c| (c.setting.name.clone(), c.reasons.health.clone())).collect();
+        for (name, reason) in names {
+            let mut told = event(EventKind::Health, ObjectKind::Channel, name);
+            (told.to, told.reason) = (Some("failed".to_owned()), reason);
+            self.tell(told);
         }
     }
 }

@@ -6,12 +6,13 @@ use serde_json::Value;
 
 use super::ConnectionId;
 use crate::codec::Id;
-use crate::{Change, ErrorCode, Method, RpcError};
+use crate::{Change, ErrorCode, Method, RpcError, View};
 
-/// A request id, and the user who chose it: users do not see each other's answers.
+/// A request id, and who chose it: neither users nor callers for different tenants see each other's answers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     uid: u32,
+    view: View,
     request_id: String,
 }
 
@@ -60,13 +61,14 @@ impl Repeats {
     pub(super) fn admit(
         &mut self,
         uid: u32,
+        view: &View,
         change: &Change,
         method: &Method,
         connection: ConnectionId,
         id: &Option<Id>,
     ) -> Admission {
         let Some(request_id) = &change.request_id else { return Admission::Fresh(None) };
-        let key = Key { uid, request_id: request_id.clone() };
+        let key = Key { uid, view: view.clone(), request_id: request_id.clone() };
         let Some(entry) = self.entries.get_mut(&key) else {
             let (change, method) = (change.clone(), method.clone());
             self.entries

@@ -553,3 +553,25 @@ fn what_is_over_at_once_is_not_done_in_the_background() {
     let error = answer(&mut peer).1.unwrap_err();
     assert!(error.message.contains("over at once"), "{error}");
 }
+
+/// C5: the answer that one tenant's request id got is not given to another who uses the same.
+#[test]
+fn a_request_id_is_repeated_only_by_who_may_have_the_answer() {
+    let mut world = World::new();
+    let params = json!({ "name": "acme.disk", "request_id": "once" });
+    let mut ask_as = |tenant: &str| {
+        let mut peer = world.connect();
+        ask(&mut peer, 1, "caller.show", &json!({}));
+        let request = world.only_request();
+        let info = world.server.confine(request.ticket.connection(), tenant).unwrap();
+        world.server.reply(request.ticket, Ok(info.into()));
+        assert!(answer(&mut peer).1.is_ok());
+        ask(&mut peer, 2, "channel.destroy", &params);
+        let request = world.only_request();
+        let error = RpcError::new(ErrorCode::NotFound, tenant);
+        world.server.reply(request.ticket, Err(error));
+        answer(&mut peer).1.unwrap_err().message
+    };
+    assert_eq!(ask_as("acme"), "acme");
+    assert_eq!(ask_as("beta"), "beta");
+}
