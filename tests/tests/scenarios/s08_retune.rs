@@ -47,6 +47,9 @@ fn s8_an_operator_retunes() {
     assert_eq!(tried.get("generation").number(), 1);
     let tuned = operator.call("channel.tune", json!({ "name": "busy", "guarantees": guarantees }));
     assert_eq!(tuned.get("generation").number(), 2);
+    let events = operator.call("events.list", json!({ "since": 0 })).get("events").items();
+    let setting = events.iter().find(|event| event.get("kind").is("setting")).expect("an event tells of it");
+    assert_eq!(setting.get("generation").number(), 2);
     let told = tuned.get("guarantees");
     assert_eq!(told.get("ops").sum(["per_second", "burst"]), 201);
     for rate in ["bytes", "read_ops", "read_bytes", "write_ops", "write_bytes"] {
@@ -136,7 +139,7 @@ fn s8_an_operator_retunes() {
     let library = workspace_library("vfiomux_plugin_tenant_quota");
     let loaded =
         operator.call("plugin.load", json!({ "name": "quota", "library": library, "config": quota }));
-    assert!(loaded.get("name").is("quota") && loaded.get("status").is("serving"));
+    assert!(loaded.get("name").is("quota") && loaded.get("status").is("running"), "{:#}", loaded.raw());
     loaded
         .all(["library", "config", "order", "origin", "pid", "plugin", "version", "abi", "hooks", "sandbox"]);
     assert_eq!(loaded.sum(["restarts", "log_dropped"]), 0);
