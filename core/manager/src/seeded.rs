@@ -13,6 +13,8 @@ pub(crate) enum Bug {
     LeakOnFailedHandshake,
     /// ISO1, L5: room is looked for when a creation begins, and not taken.
     CheckThenAct,
+    /// ISO2, P2: a sidecore that a device is given to waits until policies have answered.
+    PolicyOnSidecore,
     /// T1: a destroyed channel's submission queue stays at the device.
     KeepQueuePair,
     /// T3: a channel's blocks leave the label when it does, and not when they were scrubbed.
@@ -41,20 +43,50 @@ mod off {
     }
 
     pub(crate) const fn activate(_active: Active) {}
+
+    /// What a sidecore waits for: nothing.
+    pub(crate) const fn hold_sidecores() {}
 }
 
 #[cfg(not(test))]
-pub(crate) use off::{activate, active, is};
+pub(crate) use off::{activate, active, hold_sidecores, is};
 #[cfg(test)]
-pub(crate) use on::{activate, active, is, turn_on};
+pub(crate) use on::{Chores, activate, active, chores, hold_sidecores, is, turn_on};
 
 #[cfg(test)]
 mod on {
     use std::cell::Cell;
+    use std::sync::mpsc::{self, Receiver, Sender};
+    use std::sync::{Arc, Mutex};
 
     use super::{Active, Bug};
 
     thread_local!(static ACTIVE: Cell<Active> = const { Cell::new(Active(None)) });
+    thread_local!(static CHORES: Chores = Chores::default());
+
+    /// What sidecores wait for; each ends when its sender is dropped.
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct Chores(Arc<Mutex<Vec<Receiver<()>>>>);
+
+    impl Chores {
+        /// Waits for all of them, on a sidecore.
+        pub(crate) fn work_off(&self) {
+            let chores = std::mem::take(&mut *self.0.lock().unwrap());
+            chores.into_iter().for_each(|chore| _ = chore.recv());
+        }
+    }
+
+    /// What the queues of this control thread's sidecores are burdened with.
+    pub(crate) fn chores() -> Chores {
+        CHORES.with(Clone::clone)
+    }
+
+    /// Has a sidecore wait until what is returned is dropped.
+    pub(crate) fn hold_sidecores() -> Sender<()> {
+        let (held, chore) = mpsc::channel();
+        CHORES.with(|chores| chores.0.lock().unwrap().push(chore));
+        held
+    }
 
     pub(crate) fn is(bug: Bug) -> bool {
         ACTIVE.get().0 == Some(bug)

@@ -267,7 +267,8 @@ impl Control {
         let waiting = Rc::new(next);
         for (line, (queue, lane)) in queues.into_iter().enumerate() {
             let (owned, queue_id, waiting) = (name.to_owned(), queue.id(), waiting.clone());
-            self.order(line, Order::AddDevice { device: slot, queue: Box::new(queue) }, |_, _| {});
+            let queue = Box::new(queue.burdened());
+            self.order(line, Order::AddDevice { device: slot, queue }, |_, _| {});
             self.order(line, Order::AttachLane { device: slot, lane }, move |control, answer| {
                 if let (Answer::LaneAttached { lane }, Some(device)) =
                     (answer, control.devices.get_mut(&owned))

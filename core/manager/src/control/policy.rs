@@ -104,8 +104,10 @@ impl Control {
 
     /// Has the policy thread ask all policies. What happened to plugins over it is told before what came of it.
     fn put<Q: Question>(&mut self, question: Q, next: impl FnOnce(&mut Control, Ruling<Q>) + Send + 'static) {
+        let held = seeded::is(Bug::PolicyOnSidecore).then(seeded::hold_sidecores);
         self.policies.run(
             move |chain| {
+                let _held = held;
                 let ruling = chain.ask(question);
                 (ruling, chain.take_events())
             },

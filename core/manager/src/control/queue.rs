@@ -10,12 +10,18 @@ use vfiomux_block::{
 };
 use vfiomux_nvme::{Lane, Queue, QueueId};
 
+#[cfg(test)]
+use crate::seeded;
+
 /// A device's queue on one sidecore.
 #[derive(Debug)]
 pub(crate) enum DeviceQueue {
     Nvme(Queue),
     Null(NullQueue),
     Ram(RamQueue),
+    /// ISO2's seeded bug: what its sidecore does beside a device's work.
+    #[cfg(test)]
+    Burdened(Box<Self>, seeded::Chores),
 }
 
 /// What a channel submits to: a submission queue, or its like on a device that we play ourselves.
@@ -31,6 +37,22 @@ impl DeviceQueue {
         match self {
             Self::Nvme(queue) => queue.id(),
             Self::Null(_) | Self::Ram(_) => QueueId(0),
+            #[cfg(test)]
+            Self::Burdened(queue, _) => queue.id(),
+        }
+    }
+
+    /// The queue as a sidecore gets it: as it is, but where a test has put a bug in.
+    #[cfg(not(test))]
+    pub(crate) const fn burdened(self) -> Self {
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn burdened(self) -> Self {
+        match seeded::is(seeded::Bug::PolicyOnSidecore) {
+            true => Self::Burdened(Box::new(self), seeded::chores()),
+            false => self,
         }
     }
 }
@@ -52,6 +74,8 @@ macro_rules! each {
             Self::Nvme($queue) => $call,
             Self::Null($queue) => $call,
             Self::Ram($queue) => $call,
+            #[cfg(test)]
+            Self::Burdened($queue, _) => $call,
         }
     };
 }
@@ -67,6 +91,8 @@ impl BlockQueue for DeviceQueue {
             (Self::Nvme(queue), DeviceLane::Nvme(lane)) => queue.attach(*lane),
             (Self::Null(queue), DeviceLane::Local(lane)) => queue.attach(lane),
             (Self::Ram(queue), DeviceLane::Local(lane)) => queue.attach(lane),
+            #[cfg(test)]
+            (Self::Burdened(queue, _), lane) => queue.attach(lane),
             (queue, lane) => panic!("{lane:?} is of another kind than {queue:?}"),
         }
     }
@@ -76,6 +102,8 @@ impl BlockQueue for DeviceQueue {
             Self::Nvme(queue) => queue.detach(lane).map(|lane| DeviceLane::Nvme(Box::new(lane))),
             Self::Null(queue) => queue.detach(lane).map(DeviceLane::Local),
             Self::Ram(queue) => queue.detach(lane).map(DeviceLane::Local),
+            #[cfg(test)]
+            Self::Burdened(queue, _) => queue.detach(lane),
         }
     }
 
@@ -102,6 +130,10 @@ impl BlockQueue for DeviceQueue {
         command: &Command,
         data: &[Segment],
     ) -> Result<(), SubmitError> {
+        #[cfg(test)]
+        if let Self::Burdened(_, chores) = self {
+            chores.work_off();
+        }
         each!(self, queue => queue.submit(lane, tag, command, data))
     }
 

@@ -1,6 +1,7 @@
 //! What policies say, and what it counts for.
 
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
 
 use vfiomux_policy::{
     Amendment, Create, Fault, Policy, Retune, Sample, Session, Setting, Tick, Tune, Verdict,
@@ -31,14 +32,20 @@ impl Policy for Slow {
     }
 }
 
-/// A daemon whose policy is asked about a tune of `disk`, and what has `meanwhile` happened when it answers.
-fn tune_while(bug: Option<Bug>, meanwhile: impl FnOnce(&World)) -> (World, Result<(), RpcError>) {
+/// A daemon whose policy is asked about a tune of `disk`, what is made `ready` before, and what has `meanwhile` happened when
+/// it answers.
+fn tune_while<T>(
+    bug: Option<Bug>,
+    ready: impl FnOnce(&World) -> T,
+    meanwhile: impl FnOnce(&World, T),
+) -> (World, Result<(), RpcError>) {
     let mut world = World::idle(&[SPEC]);
     let ((asked, was_asked), (answers, answer)) = (mpsc::channel(), mpsc::channel());
     world.policies.get_mut().unwrap().push(Box::new(Slow { asked, answer }));
     world.bug = bug;
     world.start();
     world.create("disk", 8);
+    let prepared = ready(&world);
     let tune = call::ChannelTune {
         name: "disk".to_owned(),
         guarantees: Guarantees { share: Some(300), ..Guarantees::default() },
@@ -46,7 +53,7 @@ fn tune_while(bug: Option<Bug>, meanwhile: impl FnOnce(&World)) -> (World, Resul
     let tuned = std::thread::scope(|scope| {
         let tuned = scope.spawn(|| world.call(&tune));
         was_asked.recv_timeout(PATIENCE).unwrap();
-        meanwhile(&world);
+        meanwhile(&world, prepared);
         answers.send(Verdict::Allow).unwrap();
         tuned.join().unwrap()
     });
@@ -54,7 +61,8 @@ fn tune_while(bug: Option<Bug>, meanwhile: impl FnOnce(&World)) -> (World, Resul
 }
 
 fn tune_of_what_has_changed(bug: Option<Bug>) {
-    let (world, tuned) = tune_while(bug, |world| assert_eq!(world.suspend("disk").unwrap().generation, 2));
+    let changed = |world: &World, ()| assert_eq!(world.suspend("disk").unwrap().generation, 2);
+    let (world, tuned) = tune_while(bug, |_| (), changed);
     let refused = tuned.expect_err("a verdict on generation 1 was acted on at generation 2 (P1)");
     assert_eq!(refused.code, ErrorCode::Conflict, "{refused:?}");
     assert!(refused.message.contains("asked about generation 1: it has generation 2"), "{refused:?}");
@@ -78,13 +86,52 @@ fn a_verdict_that_is_acted_on_after_a_change_is_caught() {
 /// ISO2: while a policy thinks, everything that it is not asked about goes on.
 #[test]
 fn a_slow_policy_holds_nobody_up_who_does_not_ask_it() {
-    let (world, tuned) = tune_while(None, |world| {
-        assert_eq!(world.show("disk").oper, Oper::Listening);
-        world.call(&call::StatusShow {}).unwrap();
-        world.device("sim0").unwrap();
-    });
+    let (world, tuned) = tune_while(
+        None,
+        |_| (),
+        |world, ()| {
+            assert_eq!(world.show("disk").oper, Oper::Listening);
+            world.call(&call::StatusShow {}).unwrap();
+            world.device("sim0").unwrap();
+        },
+    );
     tuned.unwrap();
     assert_eq!(world.show("disk").guarantees.share, Some(300));
+}
+
+/// A guest's write while a policy is asked about its own channel.
+fn write_while_asked(bug: Option<Bug>, patience: Duration) {
+    let connected = |world: &World| {
+        let mut guest = Guest::new();
+        let session = guest.connect(&world.endpoint("disk").path);
+        assert_eq!(guest.write(0, &[1; 512]), 0);
+        (guest, session)
+    };
+    let mut unanswered = 0;
+    let (_world, tuned) = tune_while(bug, connected, |_, (mut guest, _session)| {
+        guest.submit_write(1, &[2; 512]);
+        let end = Instant::now() + patience;
+        while guest.in_flight() > 0 && Instant::now() < end {
+            guest.take_returned();
+            std::thread::yield_now();
+        }
+        unanswered = guest.in_flight();
+    });
+    tuned.unwrap();
+    assert_eq!(unanswered, 0, "a sidecore waited for a policy (P2)");
+}
+
+/// P2, ISO2: no sidecore waits for a policy, whatever that does.
+#[test]
+fn a_guest_is_served_while_a_policy_thinks_about_its_channel() {
+    write_while_asked(None, PATIENCE);
+}
+
+/// ISO2's seeded bug: a policy is called on the sidecore.
+#[test]
+#[should_panic(expected = "a sidecore waited for a policy (P2)")]
+fn a_policy_that_is_called_on_the_sidecore_is_caught() {
+    write_while_asked(Some(Bug::PolicyOnSidecore), Duration::from_millis(500));
 }
 
 /// A policy that answers creations and tunes by functions.
