@@ -41,7 +41,7 @@ impl Held {
         path
     }
 
-    fn create<'a>(name: &'a str) -> [&'a str; 9] {
+    fn create(name: &str) -> [&str; 9] {
         ["channel", "create", name, "--device", "ram0", "--tenant", "acme", "--size", "4M"]
     }
 
