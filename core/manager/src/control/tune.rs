@@ -53,16 +53,20 @@ impl Control {
                 Ok((id, (!unchanged && !change.dry_run).then_some(guarantees)))
             });
             match tuned {
-                Ok((id, Some(guarantees))) => control.tune_now(&id, guarantees, plugin, next),
-                other => next(control, other.map(|(id, _)| id)),
+                Ok((id, Some(guarantees))) => control.tune_now(&id, device, guarantees, plugin, next),
+                other => {
+                    control.give_reservation_back(&device, &holder.id);
+                    next(control, other.map(|(id, _)| id));
+                }
             }
-            control.give_reservation_back(&device, &holder.id);
         });
     }
 
+    /// What was reserved on the device before is held until the sidecore runs by the new number (L5).
     fn tune_now(
         &mut self,
         id: &str,
+        device: String,
         guarantees: vfiomux_rpc::Guarantees,
         plugin: Option<String>,
         next: impl FnOnce(&mut Control, Result<String, RpcError>) + Send + 'static,
@@ -73,7 +77,10 @@ impl Control {
         });
         let program = match changed {
             Ok(program) => program,
-            Err(error) => return next(self, Err(error)),
+            Err(error) => {
+                self.give_reservation_back(&device, id);
+                return next(self, Err(error));
+            }
         };
         if let Some(by) = plugin {
             self.tell_amended(id, by);
@@ -85,6 +92,7 @@ impl Control {
             move |seat| Order::SetProgram { channel: seat.id, program: Box::new(program) },
             move |control, _| {
                 // A channel without a place, or one that is losing it, gets the program with its next.
+                control.give_reservation_back(&device, &owned);
                 control.set_operation(&owned, None);
                 next(control, Ok(owned));
             },
