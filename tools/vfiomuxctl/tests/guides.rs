@@ -46,7 +46,8 @@ fn commands(program: &str) -> Vec<(PathBuf, Vec<String>)> {
                 "ini" => line.strip_prefix("ExecStart=").unwrap_or_default(),
                 _ => continue,
             };
-            let line = line.trim_end_matches('&');
+            // What is done when it fails is another command.
+            let line = line.split(" || ").next().unwrap_or_default().trim_end_matches('&');
             let mut words = line.split_whitespace().skip_while(|word| *word == "sudo").map(str::to_owned);
             let name = words.next().unwrap_or_default();
             if Path::new(&name).file_name().is_some_and(|name| name == program) {
