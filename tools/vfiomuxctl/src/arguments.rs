@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use vfiomux_rpc::vmm_arguments::Vmm;
 use vfiomux_rpc::{Change, DEFAULT_CONTROL_PATH, Endpoint, EndpointMode, SidecoreMode};
 
+use crate::apply::ApplyArguments;
 use crate::failure::{AFTER_HELP, Failure};
 use crate::guarantees::{GuaranteeArguments, LimitArguments};
 use crate::size;
@@ -47,6 +48,8 @@ pub(crate) enum Verb {
     /// Policy plugins: libraries that decide who may have what
     #[command(subcommand)]
     Plugin(PluginVerb),
+    /// Bring about what a file says: create, change and, with --prune, destroy channels
+    Apply(ApplyArguments),
     /// The daemon in short
     Status {
         /// Show channels at work, once a second, until interrupted

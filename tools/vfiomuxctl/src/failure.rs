@@ -7,6 +7,7 @@ use serde_json::json;
 use vfiomux_rpc::vmm_arguments::AttachmentError;
 use vfiomux_rpc::{ClientError, ErrorCode};
 
+use crate::apply::ApplyError;
 use crate::new_plugin::NewPluginError;
 
 /// Shown by `--help` and in the manual.
@@ -42,6 +43,9 @@ pub(crate) enum Failure {
     /// A new plugin cannot be written.
     #[error("{0}")]
     NewPlugin(#[from] NewPluginError),
+    /// What a file wants cannot be planned.
+    #[error("{0}")]
+    Apply(#[from] ApplyError),
     /// What was asked for cannot be written.
     #[error("cannot write: {0}")]
     Output(io::Error),
@@ -94,7 +98,8 @@ impl Failure {
             },
             Self::Client(ClientError::Parameters(_)) | Self::Endpoint(_) => 2,
             Self::Client(_) => 3,
-            Self::Attachment(_) | Self::NewPlugin(_) | Self::Output(_) => 1,
+            Self::Apply(error) if error.is_usage() => 2,
+            Self::Apply(_) | Self::Attachment(_) | Self::NewPlugin(_) | Self::Output(_) => 1,
         }
     }
 }

@@ -74,13 +74,13 @@ impl GuaranteeArguments {
     }
 }
 
-fn count(text: &str) -> Result<RateLimit, String> {
+pub(crate) fn count(text: &str) -> Result<RateLimit, String> {
     rate(text, |text| {
         text.parse().map_err(|_| "a rate is a whole number, such as 5000 or 5000/500".to_owned())
     })
 }
 
-fn bytes(text: &str) -> Result<RateLimit, String> {
+pub(crate) fn bytes(text: &str) -> Result<RateLimit, String> {
     rate(text, size::parse)
 }
 
@@ -92,7 +92,7 @@ fn rate(text: &str, number: impl Fn(&str) -> Result<u64, String>) -> Result<Rate
     Ok(RateLimit { per_second: number(per_second)?, burst: burst.map(number).transpose()? })
 }
 
-fn objective(text: &str) -> Result<Objective, String> {
+pub(crate) fn objective(text: &str) -> Result<Objective, String> {
     let wrong = || "an objective is a time and a percentile, such as 500us, 2ms or 2ms@99.9".to_owned();
     let (time, percentile) = text.split_once('@').unwrap_or((text, "99"));
     let unit_at = time.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;

@@ -10,6 +10,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod apply;
 mod arguments;
 mod audit;
 mod caller;
@@ -62,6 +63,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Sidecore(verb) => run_sidecore(connect()?, verb),
         Verb::Job(verb) => run_job(connect()?, verb),
         Verb::Plugin(verb) => run_plugin(connect, verb),
+        Verb::Apply(wanted) => apply::run(connect, wanted),
         Verb::Status { watch: false } => connect()?.show(&call::StatusShow {}, status::overview),
         Verb::Status { watch: true } => watch::run(connect()?),
         Verb::Events(wanted) => events::run(connect()?, wanted),

@@ -40,6 +40,11 @@ impl Session {
         Ok(self.client.call(call)?)
     }
 
+    /// Has something changed, and gives the answer as it came.
+    pub(crate) fn call_value<C: Call>(&mut self, call: &C, change: &Change) -> Result<Value, ClientError> {
+        self.client.call_value(call, change)
+    }
+
     /// Asks, and shows the answer by `view`.
     pub(crate) fn show<C: Call>(
         &mut self,

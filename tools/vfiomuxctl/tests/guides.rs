@@ -64,6 +64,14 @@ fn every_quoted_command_of_vfiomuxctl_is_one() {
     // Nobody listens here, so what is understood gets no further than that.
     let directory = tempfile::tempdir().unwrap();
     let nobody = directory.path().join("nobody");
+    // A file whose name stands beside the language of its block is there, so that it is read.
+    for block in blocks() {
+        if let Some(("toml", name)) = block.language.split_once(' ')
+            && !name.contains('/')
+        {
+            fs::write(directory.path().join(name), &block.text).unwrap();
+        }
+    }
     for (page, mut words) in commands("vfiomuxctl") {
         if let Some(at) = words.iter().position(|word| word == "--control") {
             words.drain(at..at + 2);

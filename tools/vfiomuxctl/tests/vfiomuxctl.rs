@@ -1,5 +1,6 @@
 //! The tool, run as an operator runs it, against a daemon that only answers.
 
+mod apply;
 mod daemon;
 
 use std::io::{BufRead, BufReader};
@@ -282,7 +283,7 @@ fn a_sidecore_is_given_another_mode() {
 fn a_channel_is_moved_to_where_it_is_typed() {
     let daemon = Daemon::start(manager, vec![]);
     let done = run(&daemon.control(), &["channel", "move", "disk-a", "--sidecore", "1", "--dry-run"]);
-    assert!(done.out.contains("channel disk-a is served by"), "{}", done.out);
+    assert!(done.out.contains("channel disk-a lies on sim0 and is served by"), "{}", done.out);
     let asked = call::ChannelMove { name: "disk-a".into(), sidecore: Some(1), device: None };
     assert_eq!(daemon.asked(), [(Method::ChannelMove(asked), Change { dry_run: true, ..Change::default() })]);
     let done = run(&daemon.control(), &["channel", "move", "disk-a"]);

@@ -1,5 +1,7 @@
 //! A daemon that only answers: the real server, and a function in place of the manager.
 
+pub(crate) mod model;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,8 +18,6 @@ use vfiomux_rpc::{
 
 const WAKE: Token = Token(0);
 
-pub(crate) type Manager = fn(&Method, &Change) -> Result<Outcome, RpcError>;
-
 pub(crate) struct Daemon {
     directory: TempDir,
     asked: Arc<Mutex<Vec<(Method, Change)>>>,
@@ -28,7 +28,10 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Answers by `manager`. A subscriber is sent `events`, and then the daemon ends.
-    pub(crate) fn start(manager: Manager, events: Vec<Event>) -> Self {
+    pub(crate) fn start(
+        mut manager: impl FnMut(&Method, &Change) -> Result<Outcome, RpcError> + Send + 'static,
+        events: Vec<Event>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
