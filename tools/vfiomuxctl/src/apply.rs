@@ -34,7 +34,7 @@ use self::desired::Desired;
 use self::plan::{Obstacle, Options, Plan};
 use self::report::Report;
 use crate::failure::Failure;
-use crate::session::{Session, print};
+use crate::session::Session;
 
 /// What to bring about, and how far that may go.
 #[derive(Debug, Args)]
@@ -93,7 +93,7 @@ pub(crate) fn run(
     let mut session = connect()?;
     let options = Options { prune: wanted.prune, shrink: wanted.shrink };
     let plan = plan_now(&mut session, &desired, options)?;
-    let mut report = Report::new(&plan, wanted.dry_run);
+    let mut report = Report::new(&plan, wanted.dry_run, session.json());
     let failed = run::run(&mut session, &plan, &mut report);
     if failed.is_none() && !wanted.dry_run && !plan.steps.is_empty() {
         // Policies amend what they are asked about, and others have their hands on the channels too. An obstacle here is one that
@@ -102,8 +102,9 @@ pub(crate) fn run(
             report.remaining(&rest);
         }
     }
-    print(&if session.json() { format!("{:#}\n", report.json()) } else { report.text() })?;
-    failed.map_or(Ok(()), Err)
+    let told = report.end();
+    // Why a step failed is worth more than that nobody read it.
+    failed.map_or(told, Err)
 }
 
 fn plan_now(session: &mut Session, desired: &Desired, options: Options) -> Result<Plan, Failure> {

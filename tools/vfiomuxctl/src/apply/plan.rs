@@ -123,10 +123,15 @@ pub(super) fn plan(
     let mut changed: Vec<Vec<Step>> = Vec::new();
     let mut created: Vec<Step> = Vec::new();
     for (name, wanted) in &desired.channels {
-        match present.get(name.as_str()).map(|channel| changes(wanted, channel, options)) {
+        match present.get(name.as_str()) {
             None => created.extend(creation(name, wanted)),
-            Some(Ok(steps)) => changed.push(steps),
-            Some(Err(found)) => obstacles.extend(found),
+            Some(channel) if is_ending(channel) => {
+                obstacles.push(Obstacle::State { channel: name.clone(), oper: channel.oper });
+            }
+            Some(channel) => match changes(wanted, channel, options) {
+                Ok(steps) => changed.push(steps),
+                Err(found) => obstacles.extend(found),
+            },
         }
     }
     // A stable sort: by name within each of the two.

@@ -1,10 +1,13 @@
 //! What was planned and what became of it, for people and for scripts.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
+use vfiomux_rpc::ClientError;
+
 use super::plan::Plan;
+use super::step::Step;
+use crate::failure::Failure;
+use crate::session::print;
 use crate::table::printable;
 
 /// What became of a step.
@@ -17,7 +20,23 @@ pub(super) enum Outcome {
     /// The daemon would do it.
     Allowed,
     /// It was refused, or there was no answer.
-    Failed(String),
+    Failed {
+        /// In words.
+        why: String,
+        /// As the daemon gave it, or the same words.
+        error: Value,
+    },
+}
+
+impl Outcome {
+    pub(super) fn of(failure: &Failure) -> Self {
+        let why = failure.to_string();
+        let error = match failure {
+            Failure::Client(ClientError::Refused(error)) => json!(error),
+            _ => json!({ "message": why }),
+        };
+        Self::Failed { why, error }
+    }
 }
 
 pub(super) struct Report<'a> {
@@ -25,20 +44,28 @@ pub(super) struct Report<'a> {
     outcomes: Vec<Outcome>,
     remaining: Vec<String>,
     dry_run: bool,
+    json: bool,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(plan: &'a Plan, dry_run: bool) -> Self {
+    pub(super) fn new(plan: &'a Plan, dry_run: bool, json: bool) -> Self {
         let outcomes = vec![Outcome::NotBegun; plan.steps.len()];
-        Self { plan, outcomes, remaining: Vec::new(), dry_run }
+        Self { plan, outcomes, remaining: Vec::new(), dry_run, json }
     }
 
     pub(super) const fn dry_run(&self) -> bool {
         self.dry_run
     }
 
-    pub(super) fn set(&mut self, step: usize, outcome: Outcome) {
-        if let Some(place) = self.outcomes.get_mut(step) {
+    /// What became of the next step, told at once: steps can take long. That nobody reads any more is no reason to stop half
+    /// way, and comes out at the end.
+    pub(super) fn settle(&mut self, at: usize, outcome: Outcome) {
+        if !self.json
+            && let Some(step) = self.plan.steps.get(at)
+        {
+            let _ = print(&self.line(step, &outcome));
+        }
+        if let Some(place) = self.outcomes.get_mut(at) {
             *place = outcome;
         }
     }
@@ -48,41 +75,43 @@ impl<'a> Report<'a> {
         self.remaining = rest.steps.iter().map(ToString::to_string).collect();
     }
 
-    /// A line a step.
-    pub(super) fn text(&self) -> String {
-        let mut text = String::new();
-        let mut line = |what: &str, of: &str| {
-            // Nothing that is written to can fail.
-            let _ = writeln!(text, "{what:<11}{of}");
-        };
-        for (step, outcome) in self.plan.steps.iter().zip(&self.outcomes) {
-            line(self.name(outcome), &step.to_string());
-            if let Outcome::Failed(why) = outcome {
-                line("", &format!("  {}", printable(why)));
-            }
+    /// Tells the rest.
+    pub(super) fn end(&self) -> Result<(), Failure> {
+        print(&if self.json { format!("{:#}\n", self.to_json()) } else { self.rest() })
+    }
+
+    fn line(&self, step: &Step, outcome: &Outcome) -> String {
+        let line = columns(self.name(outcome), &step.to_string());
+        match outcome {
+            Outcome::Failed { why, .. } => line + &columns("", &format!("  {}", printable(why))),
+            _ => line,
         }
+    }
+
+    fn rest(&self) -> String {
+        let mut text = String::new();
         for name in &self.plan.left_alone {
-            line("left alone", &format!("  {}: the file does not name it", printable(name)));
+            text += &columns("left alone", &format!("{}: the file does not name it", printable(name)));
         }
         for rest in &self.remaining {
-            line("remains", rest);
+            text += &columns("remains", rest);
         }
-        if !self.remaining.is_empty() {
-            text.push_str("a policy, or somebody else, wants what remains otherwise\n");
-        }
-        match (self.plan.steps.is_empty(), self.dry_run) {
-            (true, _) => text.push_str("nothing to do: all is as the file says\n"),
-            (false, true) => text.push_str("dry run, nothing changed\n"),
-            (false, false) => {}
-        }
+        text += match (self.plan.steps.is_empty(), self.dry_run) {
+            (true, _) => "nothing to do: all is as the file says\n",
+            (false, true) => "dry run, nothing changed\n",
+            (false, false) if !self.remaining.is_empty() => {
+                "a policy, or somebody else, wants what remains otherwise\n"
+            }
+            (false, false) => "",
+        };
         text
     }
 
-    pub(super) fn json(&self) -> Value {
+    fn to_json(&self) -> Value {
         let steps = self.plan.steps.iter().zip(&self.outcomes).map(|(step, outcome)| {
             let (method, params) = step.wire();
             let error = match outcome {
-                Outcome::Failed(why) => Some(why),
+                Outcome::Failed { error, .. } => Some(error),
                 _ => None,
             };
             json!({
@@ -108,8 +137,12 @@ impl<'a> Report<'a> {
             (Outcome::NotBegun, true) => "would ask",
             (Outcome::Done, _) => "done",
             (Outcome::Allowed, _) => "allowed",
-            (Outcome::Failed(_), false) => "failed",
-            (Outcome::Failed(_), true) => "refused",
+            (Outcome::Failed { .. }, false) => "failed",
+            (Outcome::Failed { .. }, true) => "refused",
         }
     }
+}
+
+fn columns(what: &str, of: &str) -> String {
+    format!("{what:<11}{of}\n")
 }

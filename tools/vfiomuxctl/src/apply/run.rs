@@ -27,10 +27,13 @@ fn do_all(session: &mut Session, plan: &Plan, report: &mut Report) -> Option<Fai
         match step.ask(session, &change).map_err(Failure::from).and_then(|answer| generation(&answer)) {
             Ok(generation) => {
                 generations.insert(subject, generation);
-                report.set(at, Outcome::Done);
+                report.settle(at, Outcome::Done);
             }
             Err(failure) => {
-                report.set(at, Outcome::Failed(failure.to_string()));
+                report.settle(at, Outcome::of(&failure));
+                for later in at + 1..plan.steps.len() {
+                    report.settle(later, Outcome::NotBegun);
+                }
                 return Some(failure);
             }
         }
@@ -50,12 +53,13 @@ fn ask_all(session: &mut Session, plan: &Plan, report: &mut Report) -> Option<Fa
         room_to_come |= step.gives_room;
         begun.push(subject);
         if depends {
+            report.settle(at, Outcome::NotBegun);
             continue;
         }
         match ask(session, step) {
-            Ok(_) => report.set(at, Outcome::Allowed),
+            Ok(_) => report.settle(at, Outcome::Allowed),
             Err(failure) => {
-                report.set(at, Outcome::Failed(failure.to_string()));
+                report.settle(at, Outcome::of(&failure));
                 first.get_or_insert(failure);
             }
         }

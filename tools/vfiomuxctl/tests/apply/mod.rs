@@ -121,7 +121,7 @@ fn what_is_unwanted_is_named_and_left_alone_unless_it_is_to_be_pruned() {
     bench.apply(TWO, &[]);
     let fewer = TWO.split("[channel.beta]").next().unwrap();
     let left = bench.apply(fewer, &[]);
-    assert!(left.out.starts_with("left alone   beta: the file does not name it\n"), "{}", left.out);
+    assert!(left.out.starts_with("left alone beta: the file does not name it\n"), "{}", left.out);
     assert!(bench.channel("beta").is_some());
     let pruned = bench.apply(fewer, &["--prune"]);
     assert!(pruned.out.starts_with("done       - destroy beta: "), "{}", pruned.out);
@@ -210,7 +210,7 @@ fn a_script_reads_plan_and_results() {
     assert_eq!(outcomes, ["done", "failed", "not_begun", "not_begun"]);
     assert_eq!(read["steps"][1]["method"], "channel.create");
     assert_eq!(read["steps"][1]["params"]["guarantees"], json!({"ops": {"per_second": 5000, "burst": 500}}));
-    assert_eq!(read["steps"][1]["error"], "not today");
+    assert_eq!(read["steps"][1]["error"]["message"], "not today");
     assert_eq!(done.code, 5);
 }
 
