@@ -70,6 +70,20 @@ fn shares_hold_within_2_percent_over_each_second_and_control_sees_it() {
     }
 }
 
+/// A client that had more than its share by its reservation has its share of what others leave as soon as they leave it.
+#[test]
+fn what_a_reservation_gave_is_not_held_against_a_share() {
+    let kept = Client::reader(CAPACITY * 12 / 100, 60, 16);
+    let mut leaver = Client::reader(0, 430, 47);
+    leaver.habit = Habit { on_ns: SECOND, off_ns: SECOND, ..leaver.habit };
+    let clients = [kept, leaver, Client::reader(0, 270, 24)];
+    let mut bench = Bench::new(1, &clients);
+    bench.run_until(2 * SECOND);
+    let got = bench.log().cost(0, SECOND, 2 * SECOND);
+    let due = CAPACITY * 60 / 330;
+    assert!(got.abs_diff(due) <= CAPACITY / 50, "{got} of {due}");
+}
+
 /// V4: between two turns of a channel that always has requests, each other one of the same share has at most a slice and the request
 /// that goes beyond it.
 #[test]
