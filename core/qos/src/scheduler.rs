@@ -102,10 +102,6 @@ const HAD_MAX: u64 = 1 << 62;
 const RESERVED_RUN: i64 = 256 << 10;
 /// How much of its reservation a channel that waited for its limit or for room may catch up with.
 const CATCH_UP_NS: u64 = 1_000_000;
-/// How far a channel whose reservation is more than its share may get ahead of the others in what it has had for the share: by what
-/// so long is worth by its reservation, or so many turns.
-const AHEAD_NS: u64 = 10_000_000;
-const AHEAD_TURNS: u64 = 4;
 
 impl Scheduler {
     /// One part in so many of the device is never reserved.
@@ -298,7 +294,6 @@ impl Scheduler {
     /// A turn has cost so much. Before the channel's state is changed, if it does.
     #[inline]
     pub fn charge(&mut self, turn: Turn, cost: u64) {
-        let level = self.level();
         let Some(entry) = self.entries.get_mut(usize::from(turn.place)) else { return };
         if entry.state == State::Free {
             return;
@@ -326,21 +321,8 @@ impl Scheduler {
         if !seeded::is(Bug::StrictPriority) {
             let share = entry.share.max(1);
             let had = cost.saturating_mul(HAD_SCALE).saturating_add(entry.had_rest);
-            let counted = entry.had.saturating_add(had / share);
+            entry.had = entry.had.saturating_add(had / share);
             entry.had_rest = had % share;
-            entry.had = match turn.phase {
-                Phase::Shared => counted,
-                Phase::Reserved => {
-                    // What a reservation gives beyond the share is not held against it for long: when others leave, its
-                    // share of what they leave is due at once.
-                    let ahead = u64::try_from(
-                        u128::from(entry.reservation) * u128::from(AHEAD_NS) / u128::from(SECOND_NS),
-                    );
-                    let ahead = ahead.unwrap_or(u64::MAX).max(cost.saturating_mul(AHEAD_TURNS));
-                    let furthest = level.saturating_add(ahead.saturating_mul(HAD_SCALE) / share);
-                    counted.min(furthest.max(entry.had))
-                }
-            };
         }
         self.virtual_time = self.virtual_time.max(entry.had);
         if entry.state == State::Ready {
