@@ -102,6 +102,13 @@ impl Door {
 /// Owner and group may connect; the directory decides about the rest.
 const SOCKET_MODE: u32 = 0o660;
 
+impl Attachment {
+    /// Whether a front-end is connected. One that has hung up, and whose rings are still being drained, is not any more.
+    pub(crate) fn is_served(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| !live.closing) || self.replacement.is_some()
+    }
+}
+
 impl Control {
     /// Lets front-ends come in by `door`.
     pub(crate) fn attach_door(&mut self, id: &str, mut door: Door) -> Result<(), RpcError> {

@@ -4,6 +4,7 @@ use vfiomux_policy::Destroy;
 use vfiomux_rpc::{Caller, Change, ChannelInfo, ErrorCode, EventKind, ObjectKind, RpcError, Ticket, call};
 
 use super::Control;
+use super::attachment::Attachment;
 use super::channel::Channel;
 use super::job::Leg;
 use super::question::policy_channel;
@@ -63,7 +64,7 @@ impl Control {
         self.check_step(&id, Step::Destroy)?;
         let channel = self.channel_named(&wanted.name)?;
         let about = format!("channel {}", wanted.name);
-        let served = channel.attachment.as_ref().is_some_and(|attachment| attachment.live.is_some());
+        let served = channel.attachment.as_ref().is_some_and(Attachment::is_served);
         if served && !wanted.force {
             return Err(RpcError::new(
                 ErrorCode::Busy,

@@ -175,3 +175,17 @@ fn a_scrub_that_hangs_ends_by_a_reset_and_is_taken_up_again() {
     world.assert_whole();
     world.assert_lives_by_the_table();
 }
+
+/// A front-end that has hung up stands in nobody's way, also while a command of its is still being ended.
+#[test]
+fn a_channel_ends_while_what_its_front_end_left_is_drained() {
+    let world = World::new("sim:nvme,size=64M");
+    world.create("disk", 8);
+    let mut guest = Guest::new();
+    let session = guest.connect(&world.endpoint("disk").path);
+    hang_writes(&world, 1);
+    stuck(&world, &mut guest);
+    drop(session);
+    assert_eq!(world.destroy("disk", false).unwrap().oper, Oper::Destroyed);
+    world.assert_lives_by_the_table();
+}
