@@ -1,7 +1,7 @@
 //! The C ABI of policy plugins, and nothing else.
 //!
 //! A plugin is a shared library that exports one static, [`SYMBOL`]: a [`Policy`], which is a header and a table of hooks.
-//! The plugin host holds the file against [`check_library`], finds the symbol, holds the header against [`check`], copies as much of the table as both sides know
+//! The plugin host holds the file against [`check_library`], finds the symbol, holds the header against [`check()`], copies as much of the table as both sides know
 //! ([`read_policy`]) and from then on calls hooks, one at a time and on one thread.
 //!
 //! ```text

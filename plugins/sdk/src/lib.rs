@@ -10,7 +10,7 @@
 //! ```
 //!
 //! What lives here: the trait, what it is asked ([`CreateRequest`] and its kin), what it answers ([`Verdict`], [`Retunes`]), and with the
-//! feature `harness` a host in miniature that runs a policy through the same C structures, without a daemon: see [`harness`].
+//! feature `harness` a host in miniature that runs a policy through the same C structures, without a daemon: see the module `harness`.
 //! What does not: the structures themselves (`vfiomux-plugin-abi`), and the process that runs plugins beside the daemon.
 //!
 //! # A policy
