@@ -87,7 +87,7 @@ pub const fn check(magic: u64, major: u32, _minor: u32, struct_size: u32) -> Res
 /// [`Refusal`]. Nothing behind the header is read then.
 ///
 /// # Safety
-/// Unless it is null, `table` is the address of a plugin's symbol [`SYMBOL`]: the header can be read, and if [`check`] allows
+/// Unless it is null, `table` is the address of a plugin's symbol [`SYMBOL`]: the header can be read, and if [`check()`] allows
 /// it, so can as many bytes as it says.
 pub unsafe fn read_policy(table: *const Policy) -> Result<Policy, Refusal> {
     if table.is_null() || !table.is_aligned() {
