@@ -27,6 +27,8 @@ pub(crate) struct Measurement {
     pub(crate) round: u32,
     /// Time for a cache line from the client's core to the server's, just before.
     pub(crate) core_to_core_ns: Option<f64>,
+    /// The same, just after.
+    pub(crate) core_to_core_after_ns: Option<f64>,
     #[serde(flatten)]
     pub(crate) figures: Figures,
 }

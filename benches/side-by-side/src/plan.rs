@@ -13,6 +13,8 @@ use crate::workload::Workload;
 pub(crate) const DEPTHS: [u16; 4] = [1, 8, 32, 128];
 /// Numbers of guests on one sidecore.
 pub(crate) const GUESTS: [usize; 5] = [1, 4, 16, 64, 200];
+/// The group in which they are.
+pub(crate) const GUESTS_GROUP: &str = "guests";
 /// Sessions that do nothing.
 pub(crate) const IDLE_SESSIONS: usize = 100;
 /// Requests a second that leave a server time to sleep.
@@ -110,7 +112,12 @@ pub(crate) fn groups(arguments: &Arguments, cores: &Cores) -> Vec<Group> {
     let group = |name, contenders, disks, work| Group { name, contenders, disks, work };
     let groups = [
         group("guest", one, 1, load(single)),
-        group("guests", many, 200, load(numbers.iter().map(|guests| Workload::guests(*guests)).collect())),
+        group(
+            GUESTS_GROUP,
+            many,
+            200,
+            load(numbers.iter().map(|guests| Workload::guests(*guests)).collect()),
+        ),
         group("idle", resting.clone(), IDLE_SESSIONS, Work::Idle),
         group("wake", resting, 1, load(vec![Workload::now_and_then(RATE_PER_S)])),
         group("sidecores", scaled, 4, load(vec![Workload::guests(4)])),
@@ -118,7 +125,41 @@ pub(crate) fn groups(arguments: &Arguments, cores: &Cores) -> Vec<Group> {
     groups.into_iter().filter_map(|group| group.select(arguments)).collect()
 }
 
+/// A workload and a contender, beside another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pair<'a> {
+    pub(crate) ours: (&'a str, &'a str),
+    pub(crate) theirs: (&'a str, &'a str),
+}
+
 impl Group {
+    /// What will be compared: each of ours with each peer over the same backing, and ours with many guests with ours with
+    /// one.
+    pub(crate) fn pairs(&self) -> Vec<Pair<'_>> {
+        let Work::Load { workloads, selected, .. } = &self.work else { return Vec::new() };
+        let is_ours = |contender: &&Contender| matches!(contender.kind, Kind::Ours { .. });
+        let mut pairs = Vec::new();
+        for (workload, chosen) in workloads.iter().zip(selected) {
+            let chosen: Vec<&Contender> =
+                chosen.iter().filter_map(|index| self.contenders.get(*index)).collect();
+            let name = workload.name.as_str();
+            for ours in chosen.iter().copied().filter(is_ours) {
+                let peers = chosen.iter().filter(|peer| !is_ours(peer) && peer.backing == ours.backing);
+                pairs.extend(peers.map(|peer| Pair { ours: (name, &ours.name), theirs: (name, &peer.name) }));
+            }
+        }
+        let fewest_and_most = workloads.first().zip(workloads.last()).filter(|_| self.name == GUESTS_GROUP);
+        if let Some((one, many)) = fewest_and_most.filter(|(one, many)| one.name != many.name) {
+            pairs.extend(
+                self.contenders
+                    .iter()
+                    .filter(is_ours)
+                    .map(|ours| Pair { ours: (&many.name, &ours.name), theirs: (&one.name, &ours.name) }),
+            );
+        }
+        pairs
+    }
+
     /// The name of one measurement, for `--only`.
     fn names<'a>(&'a self, workload: &'a str) -> impl Iterator<Item = String> + 'a {
         self.contenders.iter().map(move |contender| format!("{}/{workload}/{}", self.name, contender.name))
@@ -198,6 +239,20 @@ mod tests {
         {
             assert!(all.lines().any(|line| line == name), "{name}");
         }
+    }
+
+    #[test]
+    fn only_what_answers_alike_is_compared() {
+        let arguments = Arguments::try_parse_from(["side-by-side", "--quick"]).unwrap();
+        let cores = Cores { server: 1, second: 0, client: 0, available: 2 };
+        let groups = groups(&arguments, &cores);
+        let pairs = |name| groups.iter().find(|group| group.name == name).map_or(Vec::new(), Group::pairs);
+        let qd1 = "randread-4k-qd1";
+        assert!(pairs("guest").contains(&Pair { ours: (qd1, "vfiomux-ram"), theirs: (qd1, "qsd-ram") }));
+        assert!(!pairs("guest").iter().any(|pair| pair.ours.1.contains("nvme")), "no peer has it");
+        let (one, many) = (("guests-1", "vfiomux-null"), ("guests-200", "vfiomux-null"));
+        assert!(pairs(GUESTS_GROUP).contains(&Pair { ours: many, theirs: one }));
+        assert!(pairs("idle").is_empty());
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Spread {
     }
 }
 
-/// Fewer calm runs, or fair pairs, than this do not stand for all.
+/// Fewer calm runs than this do not stand for all.
 const CALM_MIN: usize = 3;
 
 /// Of values with whether they were measured in calm: those that were, if they are enough, else all.
@@ -65,6 +65,10 @@ impl Metric {
             Self::MedianLatency => figures.p50_ns,
         }
     }
+
+    fn ratio(self, run: &Measurement, partner: &Measurement) -> f64 {
+        self.of(&run.figures) / self.of(&partner.figures)
+    }
 }
 
 /// One side of a comparison: a contender under a workload.
@@ -84,28 +88,77 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Whether the cores were as far apart for the one as for the other. Virtual cores move, and most of what a request costs
-/// is the time that cache lines take from core to core: a pair across such a move compares places, not servers.
-fn equally_apart(run: &Measurement, partner: &Measurement) -> bool {
-    const ALIKE: f64 = 1.5;
-    let distances = run.core_to_core_ns.zip(partner.core_to_core_ns);
-    distances.is_none_or(|(one, other)| one.max(other) <= ALIKE * one.min(other))
+/// Distances are alike up to this factor.
+const ALIKE: f64 = 1.5;
+
+/// Whether all of these distances are alike. What is not known is not held against anybody.
+fn alike(distances_ns: impl IntoIterator<Item = Option<f64>>) -> bool {
+    let (least, most) = distances_ns
+        .into_iter()
+        .flatten()
+        .fold((f64::INFINITY, 0.0_f64), |(least, most), ns| (least.min(ns), most.max(ns)));
+    most <= ALIKE * least
 }
 
-/// The ratios of one side to the other in the rounds that have both; of fair pairs only, if they are enough:
-/// both runs calm, and the cores equally far apart.
+/// Whether a pair compares servers: both runs were calm, and the cores as far apart before and after the one as before and
+/// after the other. Virtual cores move, and most of what a request costs is the time that cache lines take from core to
+/// core: a pair across such a move compares places.
+fn is_fair(run: &Measurement, partner: &Measurement) -> bool {
+    let distances = [run, partner].map(|run| [run.core_to_core_ns, run.core_to_core_after_ns]);
+    run.figures.is_calm() && partner.figures.is_calm() && alike(distances.into_iter().flatten())
+}
+
+/// Runs of both sides in the same round that may be compared.
+pub(crate) fn fair_pairs<'a>(
+    all: &'a [Measurement],
+    ours: Side<'a>,
+    theirs: Side<'a>,
+) -> impl Iterator<Item = (&'a Measurement, &'a Measurement)> {
+    ours.of(all).filter_map(move |run| {
+        let partner = theirs.of(all).find(|other| other.round == run.round)?;
+        is_fair(run, partner).then_some((run, partner))
+    })
+}
+
+/// The ratios of one side to the other, of fair pairs.
 pub(crate) fn paired(
     all: &[Measurement],
     metric: Metric,
     ours: Side<'_>,
     theirs: Side<'_>,
 ) -> Option<Spread> {
-    let ratios = ours.of(all).filter_map(|run| {
-        let partner = theirs.of(all).find(|other| other.round == run.round)?;
-        let fair = run.figures.is_calm() && partner.figures.is_calm() && equally_apart(run, partner);
-        Some((fair, metric.of(&run.figures) / metric.of(&partner.figures)))
-    });
-    Spread::of(calm(ratios))
+    Spread::of(fair_pairs(all, ours, theirs).map(|(run, partner)| metric.ratio(run, partner)))
+}
+
+/// The ratios of pairs whose cores were this far apart.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct AtDistance {
+    /// The least of these distances.
+    pub(crate) core_to_core_ns: f64,
+    #[serde(flatten)]
+    pub(crate) ratio: Spread,
+}
+
+/// The same, apart for each distance that the cores had.
+pub(crate) fn by_distance(
+    all: &[Measurement],
+    metric: Metric,
+    ours: Side<'_>,
+    theirs: Side<'_>,
+) -> Vec<AtDistance> {
+    let mut pairs: Vec<(f64, f64)> = fair_pairs(all, ours, theirs)
+        .filter_map(|(run, partner)| Some((run.core_to_core_ns?, metric.ratio(run, partner))))
+        .collect();
+    pairs.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    let mut rest = pairs.as_slice();
+    let mut parts = Vec::new();
+    while let Some((core_to_core_ns, _)) = rest.first().copied() {
+        let (part, farther) = rest.split_at(rest.partition_point(|(ns, _)| *ns <= ALIKE * core_to_core_ns));
+        let ratio = Spread::of(part.iter().map(|(_, ratio)| *ratio));
+        parts.extend(ratio.map(|ratio| AtDistance { core_to_core_ns, ratio }));
+        rest = farther;
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -121,6 +174,7 @@ pub(crate) mod tests {
             contender: contender.to_owned(),
             round,
             core_to_core_ns: Some(50.0),
+            core_to_core_after_ns: Some(50.0),
             figures: Figures {
                 iops,
                 mb_per_s: iops * 4096.0 / 1e6,
@@ -182,13 +236,41 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_pair_whose_cores_moved_apart_between_its_runs_is_not_fair() {
+    fn a_pair_whose_cores_moved_apart_is_not_fair() {
         let (near, mut far) = (run("w", "ours", 0, 1.0, 1.0), run("w", "peer", 0, 1.0, 1.0));
-        assert!(equally_apart(&near, &far));
+        assert!(is_fair(&near, &far));
         far.core_to_core_ns = Some(150.0);
-        assert!(!equally_apart(&near, &far));
-        far.core_to_core_ns = None;
-        assert!(equally_apart(&near, &far));
+        far.core_to_core_after_ns = Some(150.0);
+        assert!(!is_fair(&near, &far), "between its runs");
+        far.core_to_core_ns = Some(50.0);
+        assert!(!is_fair(&near, &far), "within a run");
+        far.core_to_core_after_ns = None;
+        assert!(is_fair(&near, &far));
+    }
+
+    #[test]
+    fn a_disturbed_run_is_no_partner() {
+        let mut all = [run("w", "ours", 0, 200.0, 1.0), run("w", "peer", 0, 100.0, 1.0)];
+        let ratio = |all: &[Measurement]| paired(all, Metric::Iops, side("w", "ours"), side("w", "peer"));
+        assert_eq!(ratio(&all).map(|ratio| ratio.median), Some(2.0));
+        all[1].figures.disturbed = 0.5;
+        assert_eq!(ratio(&all), None);
+    }
+
+    #[test]
+    fn ratios_are_told_apart_by_distance() {
+        let mut all = Vec::new();
+        for (round, (ns, ours)) in [(33.0, 110.0), (150.0, 140.0), (34.0, 120.0)].into_iter().enumerate() {
+            for (contender, iops) in [("ours", ours), ("peer", 100.0)] {
+                let mut run = run("w", contender, u32::try_from(round).unwrap(), iops, 1.0);
+                (run.core_to_core_ns, run.core_to_core_after_ns) = (Some(ns), Some(ns));
+                all.push(run);
+            }
+        }
+        let parts = by_distance(&all, Metric::Iops, side("w", "ours"), side("w", "peer"));
+        let parts: Vec<_> =
+            parts.iter().map(|part| (part.core_to_core_ns, part.ratio.count, part.ratio.median)).collect();
+        assert_eq!(parts, [(33.0, 2, 1.15), (150.0, 1, 1.4)]);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::cores::Cores;
 use crate::error::BenchError;
 use crate::idle::{self, Idle};
 use crate::measurement::{self, How, Measurement};
-use crate::plan::{Group, Work};
+use crate::plan::{Group, Pair, Work};
+use crate::ratio::{Side, fair_pairs};
 use crate::server::Server;
 use crate::workload::Workload;
 use crate::{instructions, probe};
@@ -20,6 +21,8 @@ use crate::{instructions, probe};
 const IDLE_ROUNDS: u32 = 3;
 /// A look at a server that rests is this much longer than a run: it has less to count.
 const IDLE_LONGER: u32 = 2;
+/// Rounds in all are at most so many times those planned: more are made while pairs of runs are unfair.
+const ROUNDS_MORE: u32 = 2;
 
 /// Everything that was measured.
 #[derive(Debug, Clone, Serialize)]
@@ -171,40 +174,22 @@ impl Bench<'_> {
             let start = needed(index) && !self.stopped();
             servers.push(if start { self.start(group, index, directory) } else { None });
         }
-        for round in 0..self.results.rounds {
+        let planned = self.results.rounds;
+        let pairs = group.pairs();
+        for round in 0..planned * ROUNDS_MORE {
             for (workload, chosen) in workloads.iter().zip(selected) {
-                eprintln!(
-                    "{}: round {} of {}, {}",
-                    group.name,
-                    round + 1,
-                    self.results.rounds,
-                    workload.name
-                );
+                // Once the planned rounds are over: what still lacks pairs that may be compared.
+                if round >= planned && !self.lacks_pairs(group, &workload.name, &pairs) {
+                    continue;
+                }
+                eprintln!("{}: round {} of {planned}, {}", group.name, round + 1, workload.name);
                 for index in rotated(chosen.len(), round).filter_map(|turn| chosen.get(turn).copied()) {
                     if self.stopped() {
                         return;
                     }
                     let Some(slot) = servers.get_mut(index) else { continue };
-                    let Some(server) = slot else { continue };
                     let name = group.contenders.get(index).map_or("", |contender| &contender.name);
-                    let outcome = self.one(server, workload, clients, round);
-                    match outcome {
-                        Ok((core_to_core_ns, figures)) => self.results.measurements.push(Measurement {
-                            group: group.name,
-                            workload: workload.name.clone(),
-                            contender: name.to_owned(),
-                            round,
-                            core_to_core_ns,
-                            figures,
-                        }),
-                        // What ended because a person wanted it has not failed.
-                        Err(_) if self.stopped() => return,
-                        Err(why) => {
-                            let why = format!("{}: {}", workload.name, server.blame(&why));
-                            *slot = None;
-                            self.fail(group, name, why);
-                        }
-                    }
+                    self.turn(group, name, slot, workload, clients, round);
                 }
             }
         }
@@ -218,15 +203,41 @@ impl Bench<'_> {
         }
     }
 
-    fn one(
-        &self,
-        server: &Server,
+    /// Whether a comparison in which this workload has a part has fewer fair pairs than rounds were planned.
+    fn lacks_pairs(&self, group: &Group, workload: &str, pairs: &[Pair<'_>]) -> bool {
+        let planned = usize::try_from(self.results.rounds).unwrap_or(usize::MAX);
+        let side = |(workload, contender)| Side { group: group.name, workload, contender };
+        let all = &self.results.measurements;
+        // A server that failed has no more runs, whoever waits for them.
+        let alive = |contender: &str| {
+            !self
+                .results
+                .failures
+                .iter()
+                .any(|failure| failure.group == group.name && failure.contender == contender)
+        };
+        pairs.iter().any(|pair| {
+            let (ours, theirs) = (pair.ours, pair.theirs);
+            (ours.0 == workload || theirs.0 == workload)
+                && alive(ours.1)
+                && alive(theirs.1)
+                && fair_pairs(all, side(ours), side(theirs)).count() < planned
+        })
+    }
+
+    /// One run of one contender.
+    fn turn(
+        &mut self,
+        group: &Group,
+        contender: &str,
+        slot: &mut Option<Server>,
         workload: &Workload,
         clients: &[u32],
         round: u32,
-    ) -> Result<(Option<f64>, measurement::Figures), String> {
+    ) {
+        let Some(server) = slot else { return };
         let cores = &self.results.cores;
-        let core_to_core_ns = probe::one_way_ns(cores.client, cores.server);
+        let distance_ns = || probe::one_way_ns(cores.client, cores.server);
         let how = How {
             clients,
             duration: self.arguments.duration(),
@@ -235,10 +246,29 @@ impl Bench<'_> {
             counts: self.results.counts_instructions,
             server: cores.server,
         };
+        let core_to_core_ns = distance_ns();
         server.resume();
-        let figures = measurement::measure(server, workload, how, self.stop);
+        let outcome = measurement::measure(server, workload, how, self.stop);
         server.pause();
-        Ok((core_to_core_ns, figures?))
+        let core_to_core_after_ns = distance_ns();
+        match outcome {
+            Ok(figures) => self.results.measurements.push(Measurement {
+                group: group.name,
+                workload: workload.name.clone(),
+                contender: contender.to_owned(),
+                round,
+                core_to_core_ns,
+                core_to_core_after_ns,
+                figures,
+            }),
+            // What ended because a person wanted it has not failed.
+            Err(_) if self.stopped() => {}
+            Err(why) => {
+                let why = format!("{}: {}", workload.name, server.blame(&why));
+                *slot = None;
+                self.fail(group, contender, why);
+            }
+        }
     }
 
     /// One server after the other: those that rest do not disturb each other, those that poll would.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::ratio::Spread;
+use crate::ratio::{AtDistance, Spread};
 use crate::report::{Ratio, Report, Row};
 use crate::target::{Goal, Target};
 
@@ -45,9 +45,12 @@ pub(crate) fn text(report: &Report) -> String {
             report.results.wake_to_submit_ns.iter().map(line).collect()
         },
     );
-    section(&mut text, "Targets", &["target", "goal", "measured (quartiles)", ""], || {
-        report.targets.iter().map(target_cells).collect()
-    });
+    section(
+        &mut text,
+        "Targets",
+        &["target", "goal", "measured (quartiles)", "", "by core-to-core distance (pairs)"],
+        || report.targets.iter().map(target_cells).collect(),
+    );
     text
 }
 
@@ -73,8 +76,8 @@ fn head(report: &Report) -> String {
         let all = results.measurements.len();
         let _ = writeln!(
             text,
-            "{disturbed} of {all} runs were disturbed: something else took more than a tenth of a core; they count only where \
-             fewer than three rounds were calm"
+            "{disturbed} of {all} runs were disturbed: something else took more than a tenth of a core; they are compared with \
+             none, and count in a server's own row only where fewer than three rounds were calm"
         );
     }
     if !results.counts_instructions {
@@ -178,7 +181,11 @@ fn target_cells(target: &Target) -> Vec<String> {
     };
     let digits = if matches!(target.goal, Goal::Below(_)) { 4 } else { 2 };
     let measured = target.measured.map_or_else(|| "-".to_owned(), |measured| precise(measured, digits));
-    vec![target.name.clone(), goal, measured, verdict.to_owned()]
+    let part = |part: &AtDistance| {
+        format!("{:.2} at {:.0} ns (of {})", part.ratio.median, part.core_to_core_ns, part.ratio.count)
+    };
+    let parts: Vec<String> = target.by_distance.iter().map(part).collect();
+    vec![target.name.clone(), goal, measured, verdict.to_owned(), parts.join(", ")]
 }
 
 fn spread(spread: Option<Spread>) -> String {

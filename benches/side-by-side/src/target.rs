@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::plan::IDLE_SESSIONS;
-use crate::ratio::{Metric, Side, Spread, paired};
+use crate::plan::{GUESTS_GROUP, IDLE_SESSIONS};
+use crate::ratio::{AtDistance, Metric, Side, Spread, by_distance, paired};
 use crate::round::Results;
 
 /// What is aimed at.
@@ -37,24 +37,39 @@ pub(crate) struct Target {
     /// `None` when one side was not measured.
     pub(crate) measured: Option<Spread>,
     pub(crate) met: Option<bool>,
+    /// The same, apart for each distance that the cores had.
+    pub(crate) by_distance: Vec<AtDistance>,
 }
 
 impl Target {
     fn new(name: String, goal: Goal, measured: Option<Spread>) -> Self {
-        Self { name, goal, met: measured.map(|spread| goal.is_met(spread.median)), measured }
+        let met = measured.map(|spread| goal.is_met(spread.median));
+        Self { name, goal, measured, met, by_distance: Vec::new() }
+    }
+
+    /// One side to another.
+    fn ratio(
+        name: String,
+        goal: Goal,
+        results: &Results,
+        metric: Metric,
+        ours: Side<'_>,
+        theirs: Side<'_>,
+    ) -> Self {
+        let all = &results.measurements;
+        let by_distance = by_distance(all, metric, ours, theirs);
+        Self { by_distance, ..Self::new(name, goal, paired(all, metric, ours, theirs)) }
     }
 }
 
 /// All targets. Polling contenders are compared with a peer that polls, the default mode with one that sleeps.
 pub(crate) fn all(results: &Results) -> Vec<Target> {
     let mut targets = Vec::new();
-    let ratio = |metric, workload: &str, ours: &str, theirs: &str| {
-        let side = |contender| Side { group: "guest", workload, contender };
-        paired(&results.measurements, metric, side(ours), side(theirs))
-    };
     let mut compare = |what: &str, metric, depth: u16, ours: &str, theirs: &str, goal| {
-        let measured = ratio(metric, &format!("randread-4k-qd{depth}"), ours, theirs);
-        targets.push(Target::new(format!("{what}, depth {depth}: {ours} / {theirs}"), goal, measured));
+        let workload = format!("randread-4k-qd{depth}");
+        let side = |contender| Side { group: "guest", workload: &workload, contender };
+        let name = format!("{what}, depth {depth}: {ours} / {theirs}");
+        targets.push(Target::ratio(name, goal, results, metric, side(ours), side(theirs)));
     };
     for (backing, factor) in [("null", 1.3), ("ram", 1.15)] {
         for depth in [32, 128] {
@@ -73,10 +88,10 @@ pub(crate) fn all(results: &Results) -> Vec<Target> {
         }
     }
     for contender in ["vfiomux-null-poll", "vfiomux-null"] {
-        let side = |workload| Side { group: "guests", workload, contender };
-        let kept = paired(&results.measurements, Metric::Iops, side("guests-200"), side("guests-1"));
+        let side = |workload| Side { group: GUESTS_GROUP, workload, contender };
+        let (many, one) = (side("guests-200"), side("guests-1"));
         let name = format!("throughput of 200 channels / 1: {contender}");
-        targets.push(Target::new(name, Goal::AtLeast(0.9), kept));
+        targets.push(Target::ratio(name, Goal::AtLeast(0.9), results, Metric::Iops, many, one));
     }
     for contender in ["vfiomux-null", "vfiomux-null-event"] {
         let idle = results.idle.iter().find(|idle| idle.contender == contender);
