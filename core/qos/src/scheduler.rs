@@ -242,7 +242,9 @@ impl Scheduler {
     #[inline]
     pub fn throttle(&mut self, place: u16, NotBefore(until_ns): NotBefore) {
         if self.rest(place, State::Throttled) {
-            self.throttled.set(place, until_ns);
+            // It was refused by this reading of the clock, so the next answer is a later one's, whatever it was told: where the
+            // time in which a limit counts has come to its end, that may lie behind.
+            self.throttled.set(place, until_ns.max(self.now_ns.saturating_add(1)));
         }
     }
 
@@ -268,7 +270,8 @@ impl Scheduler {
     /// A channel whose limits may afford its requests by now, and which is ready from now on.
     #[inline]
     pub fn due(&mut self, now_ns: u64) -> Option<u16> {
-        let place = self.throttled.first().filter(|due| due.key <= now_ns)?.place;
+        // There is no later reading than the last: who waits for more than it waits for ever.
+        let place = self.throttled.first().filter(|due| due.key <= now_ns && due.key < u64::MAX)?.place;
         self.ready(place, now_ns);
         Some(place)
     }

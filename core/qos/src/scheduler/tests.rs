@@ -48,6 +48,28 @@ fn a_turn_for_the_share_takes_nothing_off_the_reservation() {
     assert_eq!(turn(&mut scheduler, 1_000_000).phase, Phase::Reserved);
 }
 
+/// Q1, at the end of 64 bits: a clock that has come to its last reading does not make the picker ask for ever.
+#[test]
+fn who_is_refused_at_the_end_of_the_clock_is_not_asked_again() {
+    let mut scheduler = scheduler(&[(1000, 100), (0, 100)]);
+    scheduler.throttle(0, NotBefore(u64::MAX));
+    assert_eq!(turn(&mut scheduler, u64::MAX).place, 1);
+    scheduler.idle(1);
+    assert_eq!(scheduler.next(u64::MAX), Next::NotBefore(u64::MAX));
+    assert_eq!(scheduler.due(u64::MAX), None);
+}
+
+/// Q1: whoever refuses a request says when it may go. Where that lies behind, as it does beyond the time that a tenant's limits count,
+/// the request is weighed again by a later reading, and not for ever by this one.
+#[test]
+fn who_is_refused_is_asked_again_by_a_later_reading_only() {
+    let mut scheduler = scheduler(&[(0, 100)]);
+    assert_eq!(turn(&mut scheduler, 1_000).place, 0);
+    scheduler.throttle(0, NotBefore(7));
+    assert_eq!(scheduler.next(1_000), Next::NotBefore(1_001));
+    assert_eq!(turn(&mut scheduler, 1_001).place, 0);
+}
+
 #[test]
 fn a_channel_that_waits_for_its_limit_has_no_turn_before() {
     let mut scheduler = scheduler(&[(1000, 100)]);

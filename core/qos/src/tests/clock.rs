@@ -76,4 +76,24 @@ proptest! {
         prop_assert_eq!(reserved_of_one(&trace), Ok(()));
         prop_assert_eq!(trace.idle_ns, 0);
     }
+
+    /// Q1, V4: when a clock of 64 bits has come to its end and stands still, whoever is limited waits, and the others go on.
+    #[test]
+    fn a_clock_at_its_end_holds_up_nobody_who_is_not_limited(
+        before_the_end_ms in 0u64..1_000,
+        per_second in 1u64..3_000,
+        burst in 1u64..64,
+    ) {
+        let mut world = World::new(clients(per_second, burst));
+        let epoch_ns = u64::MAX - before_the_end_ms * MS;
+        world.clock = Clock { epoch_ns, set_back: Vec::new() };
+        let mut ours = Ours::new(&world.clients, 4);
+        ours.start_at(epoch_ns);
+        let trace = world.run(1_000 * MS, &mut ours);
+        prop_assert_eq!(keeps_limits(&trace, 0, &world.clients[0].guarantees.limits), Ok(()));
+        prop_assert_eq!(reserved_of_one(&trace), Ok(()));
+        prop_assert_eq!(trace.idle_ns, 0);
+        // A reservation that is always due takes a run of 256 reads, and what a forced turn was larger than its part.
+        prop_assert!(longest_gap_ns(&trace, 2) <= 150 * MS, "{}", longest_gap_ns(&trace, 2));
+    }
 }
