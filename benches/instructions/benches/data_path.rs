@@ -140,7 +140,13 @@ fn nvme_sim(mut world: Breath<vfiomux_nvme::Queue>) {
 #[library_benchmark]
 #[bench::share_depth_1(null_breath(Load { promise: Promise::Share, ..ONE }))]
 #[bench::share_depth_32(null_breath(Load { promise: Promise::Share, depth: 32, ..ONE }))]
+#[bench::limits_depth_1(null_breath(Load { promise: Promise::Limits, ..ONE }))]
 #[bench::limits_depth_32(null_breath(Load { promise: Promise::Limits, depth: 32, ..ONE }))]
+#[bench::limits_all_of_200_busy(null_breath(Load { promise: Promise::Limits, busy: 200, ..ONE_OF_200 }))]
+#[bench::tenant_limits_depth_1(null_breath(Load { promise: Promise::TenantLimits, ..ONE }))]
+#[bench::tenant_limits_all_of_200_busy(
+    null_breath(Load { promise: Promise::TenantLimits, busy: 200, ..ONE_OF_200 })
+)]
 #[bench::tenant_limits_depth_32(null_breath(Load { promise: Promise::TenantLimits, depth: 32, ..ONE }))]
 #[bench::reservation_depth_32(null_breath(Load { promise: Promise::Reservation, depth: 32, ..ONE }))]
 #[bench::limits_one_of_200_busy(null_breath(Load { promise: Promise::Limits, ..ONE_OF_200 }))]
@@ -154,6 +160,7 @@ fn promised(mut world: Breath<NullQueue>) {
 #[bench::share_depth_32(nvme_breath(Load { promise: Promise::Share, depth: 32, ..ONE }))]
 #[bench::limits_depth_1(nvme_breath(Load { promise: Promise::Limits, ..ONE }))]
 #[bench::limits_depth_32(nvme_breath(Load { promise: Promise::Limits, depth: 32, ..ONE }))]
+#[bench::tenant_limits_depth_1(nvme_breath(Load { promise: Promise::TenantLimits, ..ONE }))]
 #[bench::tenant_limits_depth_32(nvme_breath(Load { promise: Promise::TenantLimits, depth: 32, ..ONE }))]
 #[bench::reservation_depth_1(nvme_breath(Load { promise: Promise::Reservation, ..ONE }))]
 #[bench::reservation_depth_32(nvme_breath(Load { promise: Promise::Reservation, depth: 32, ..ONE }))]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vfiomux_qos::{Account, Group, Io, Lease, NotBefore, Program};
+use vfiomux_qos::{Account, Credit, Group, Io, Lease, NotBefore, Program, Tally};
 
 use crate::{BlockChannel, ChannelCounters};
 
@@ -18,8 +18,14 @@ pub(crate) struct Gate {
     cost: u64,
     /// No more is taken in this turn once it has cost so much.
     cost_max: u64,
+    /// Something limits it.
+    limited: bool,
     /// The account has earned what the time until this turn is worth.
     refilled: bool,
+    /// What may still go in this turn without another look at the limits.
+    credit: Credit,
+    /// What went so, and is not charged yet.
+    tally: Tally,
 }
 
 /// Whoever waits for its tenant's limits looks again after so long: they may have been raised meanwhile, in place, which nobody
@@ -37,13 +43,17 @@ struct Closed {
 
 impl Gate {
     fn new(program: Program, now_ns: u64) -> Self {
+        let account = Account::new(program, now_ns);
         Self {
-            account: Account::new(program, now_ns),
+            limited: account.is_limited(),
+            account,
             lease: None,
             closed: None,
             cost: 0,
             cost_max: u64::MAX,
             refilled: false,
+            credit: Credit::NONE,
+            tally: Tally::default(),
         }
     }
 
@@ -69,28 +79,63 @@ impl Gate {
     /// Charges a request if it is affordable, or if it goes in any case. False: it must wait.
     #[inline]
     pub(crate) fn admit(&mut self, io: Io, in_any_case: bool, now_ns: u64) -> bool {
-        if self.account.is_limited() || self.lease.is_some() {
-            return self.admit_limited(io, in_any_case, now_ns);
+        if self.limited {
+            if self.credit.take(io) {
+                self.tally.add(io);
+            } else if !self.weigh(io, in_any_case, now_ns) {
+                return false;
+            }
         }
-        self.cost += u64::from(self.account.charge(io));
+        self.cost += u64::from(self.account.program().cost_model().cost(io));
         true
     }
 
+    /// Weighs one request against every limit, exactly. A turn's first request goes this way, and so does whatever the credit does not
+    /// cover; from the second one on the credit says what may follow.
     #[inline(never)]
-    fn admit_limited(&mut self, io: Io, in_any_case: bool, now_ns: u64) -> bool {
+    fn weigh(&mut self, io: Io, in_any_case: bool, now_ns: u64) -> bool {
+        self.settle();
         // Once a turn, and not before there is a request to weigh.
-        if !self.refilled {
-            self.refilled = true;
+        let is_first = !std::mem::replace(&mut self.refilled, true);
+        if is_first {
             self.account.refill(now_ns);
         }
         if !in_any_case && !self.affords(io, now_ns) {
             return false;
         }
+        self.account.charge(io);
         if let Some(lease) = &mut self.lease {
             lease.charge(io);
         }
-        self.cost += u64::from(self.account.charge(io));
+        if !is_first {
+            self.credit = self.account.credit();
+            if let Some(lease) = &self.lease {
+                self.credit = self.credit.and(lease.credit());
+            }
+        }
         true
+    }
+
+    /// Charges what went by credit. No credit outlives it.
+    #[inline]
+    fn settle(&mut self) {
+        self.credit = Credit::NONE;
+        if !self.tally.is_empty() {
+            let tally = std::mem::take(&mut self.tally);
+            self.account.settle(&tally);
+            if let Some(lease) = &mut self.lease {
+                lease.settle(&tally);
+            }
+        }
+    }
+
+    /// Ends a turn: what it took is charged by the time of the turn. Gives what it has cost.
+    #[inline]
+    pub(crate) fn end(&mut self) -> u64 {
+        if self.limited {
+            self.settle();
+        }
+        self.cost
     }
 
     /// Whether a request is affordable. The tenant's limits are asked only for what the channel's own let go: what they grant is kept
@@ -127,12 +172,6 @@ impl Gate {
     pub(crate) fn is_spent(&self) -> bool {
         self.cost >= self.cost_max
     }
-
-    /// What the turn has cost so far.
-    #[inline]
-    pub(crate) fn cost(&self) -> u64 {
-        self.cost
-    }
 }
 
 impl BlockChannel {
@@ -142,6 +181,7 @@ impl BlockChannel {
         match &mut self.gate {
             Some(gate) => {
                 gate.account.retune(program, now_ns);
+                gate.limited = gate.account.is_limited() || gate.lease.is_some();
                 // What waits may be affordable at the new rate.
                 gate.open(now_ns, &self.counters);
             }
@@ -166,6 +206,7 @@ impl BlockChannel {
             return;
         }
         gate.lease = group.map(|group| Box::new(Lease::new(group)));
+        gate.limited = gate.account.is_limited() || gate.lease.is_some();
         gate.open(now_ns, &self.counters);
     }
 

@@ -160,8 +160,8 @@ impl BlockChannel {
             served.more = true;
         }
         served.again |= self.starved || served.more;
-        if let Some(gate) = &self.gate {
-            served.cost = gate.cost();
+        if let Some(gate) = &mut self.gate {
+            served.cost = gate.end();
             if served.cost > 0 {
                 self.counters.cost.add(served.cost);
             }

@@ -1,5 +1,5 @@
 use crate::program::Measure;
-use crate::{Bucket, Io, Limits, Program, Rate};
+use crate::{Bucket, Credit, Io, Limits, Program, Rate, Tally};
 
 /// Not affordable before this time, if nothing else is admitted meanwhile. In nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,7 +108,7 @@ impl Account {
     #[inline]
     pub fn charge(&mut self, io: Io) -> u32 {
         for meter in self.running_mut() {
-            meter.bucket.take(meter.measure.tokens(io));
+            meter.bucket.take(meter.measure.tokens(io).into());
         }
         self.program.cost.cost(io)
     }
@@ -121,6 +121,24 @@ impl Account {
     pub fn admit(&mut self, io: Io) -> Result<u32, NotBefore> {
         self.affords(io)?;
         Ok(self.charge(io))
+    }
+
+    /// What every limit affords without another look, as of the last refill. What goes by it is [settled](Self::settle) before the
+    /// next one.
+    #[inline]
+    #[must_use]
+    pub fn credit(&self) -> Credit {
+        let within =
+            |credit: Credit, meter: &Meter| credit.within(meter.bucket.spare(), meter.measure.is_of_bytes());
+        self.running().iter().fold(Credit::UNLIMITED, within)
+    }
+
+    /// Takes what requests take that went by a [credit](Self::credit).
+    #[inline]
+    pub fn settle(&mut self, tally: &Tally) {
+        for meter in self.running_mut() {
+            meter.bucket.take(meter.measure.sum(tally));
+        }
     }
 
     #[cold]

@@ -269,6 +269,18 @@ impl Terms {
         (tokens * SECOND_NS).div_ceil(self.per_second)
     }
 
+    /// The tokens that a time is worth, at most; a time shorter than what twice [`SLICE_MAX`] tokens are worth.
+    #[inline]
+    fn worth_down(&self, time_ns: u64) -> u64 {
+        time_ns * self.per_second / SECOND_NS
+    }
+
+    /// The same, at least.
+    #[inline]
+    fn worth_up(&self, time_ns: u64) -> u64 {
+        (time_ns * self.per_second).div_ceil(SECOND_NS)
+    }
+
     /// The time that so many tokens are worth, at most.
     #[inline]
     fn length_down_ns(&self, tokens: u64) -> u64 {

@@ -1,3 +1,4 @@
+use crate::credit::{Sum, Tally};
 use crate::{CostModel, Direction, Guarantees, Io, Limits, QosError, Rate};
 
 /// Guarantees as a sidecore runs them. Made by control, checked, and handed over whole (Q3).
@@ -114,5 +115,20 @@ impl Measure {
         };
         // Only one of the two is not 0, and it is 1.
         per_op + per_byte * io.bytes
+    }
+
+    /// Tokens that many requests take.
+    #[inline]
+    pub(crate) fn sum(&self, tally: &Tally) -> u64 {
+        let of = |Tokens { per_op, per_byte }: Tokens, Sum { ops, bytes }: Sum| {
+            u64::from(per_op) * ops + u64::from(per_byte) * bytes
+        };
+        of(self.read, tally.read) + of(self.write, tally.write)
+    }
+
+    /// Whether its tokens are bytes, and not operations.
+    #[inline]
+    pub(crate) fn is_of_bytes(&self) -> bool {
+        self.read.per_byte | self.write.per_byte != 0
     }
 }

@@ -82,9 +82,9 @@ impl Schedule {
         self.left
     }
 
-    /// Notes how a channel stands after such a turn.
+    /// Notes how a channel stands after such a turn. Gives whether more is asked for than there is room for.
     #[inline]
-    pub(crate) fn note(&mut self, index: u16, served: &Served, now_ns: u64) {
+    pub(crate) fn note(&mut self, index: u16, served: &Served, now_ns: u64) -> bool {
         if let Some(later) = served.not_before {
             self.scheduler.throttle(index, later);
         } else if self.left == 0 && served.again {
@@ -93,6 +93,7 @@ impl Schedule {
         } else if !self.scheduler.is_quiet() {
             self.scheduler.idle(index);
         }
+        self.contended
     }
 
     /// Forgets a channel.
@@ -116,7 +117,8 @@ fn is_promised(channel: &BlockChannel) -> bool {
 impl<Q: BlockQueue> Sidecore<Q> {
     /// Sees what each window has room for, and gives a turn to the channels whose limits may have let go.
     pub(crate) fn open_windows(&mut self, now_ns: u64) {
-        let Self { devices, seats, .. } = self;
+        let Self { devices, seats, contended, .. } = self;
+        *contended = false;
         for device in devices.iter_mut().flatten() {
             if device.schedule.as_ref().is_some_and(|schedule| schedule.window.room() == 0) {
                 // Commands that nobody counted, control's own and flushes, may have come and gone: they count from now on.
@@ -128,6 +130,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             }
             let Some(schedule) = &mut device.schedule else { continue };
             schedule.left = schedule.window.room();
+            *contended |= schedule.contended;
             while let Some(place) = schedule.scheduler.due(now_ns) {
                 if let Some(seat) = seats.get_mut(usize::from(place)) {
                     seat.active = true;
@@ -257,6 +260,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             device.schedule = None;
         }
         self.scheduled = self.devices.iter().flatten().any(|device| device.schedule.is_some());
+        self.contended &= self.scheduled;
         true
     }
 

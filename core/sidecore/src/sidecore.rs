@@ -95,6 +95,8 @@ pub struct Sidecore<Q: BlockQueue> {
     pub(crate) alarm: bool,
     /// Some device has a schedule.
     pub(crate) scheduled: bool,
+    /// More is asked of some device than it has room for.
+    pub(crate) contended: bool,
     /// What its thread does when there is nothing to do.
     pub(crate) mode: Mode,
     pub(crate) shut_down: bool,
@@ -124,6 +126,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             wakes,
             alarm: false,
             scheduled: false,
+            contended: false,
             mode: Mode::default(),
             shut_down: false,
         };
@@ -244,7 +247,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
                 self.serve_in_parts(index, budget, now_ns, work);
             }
         }
-        if self.scheduled {
+        if self.contended {
             self.serve_all_contended(now_ns, work);
         }
         self.first_turn = if self.first_turn + 1 < turns { self.first_turn + 1 } else { 0 };
@@ -289,6 +292,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             if by == By::Order {
                 portion.budget = portion.budget.min(schedule.allowance(index, now_ns));
                 if portion.budget == 0 {
+                    self.contended = true;
                     return none;
                 }
             }
@@ -299,7 +303,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
         if let Some(schedule) = &mut device.schedule {
             schedule.sent(device.queue.in_flight_total().saturating_sub(before));
             if by == By::Order {
-                schedule.note(index, &served, now_ns);
+                self.contended |= schedule.note(index, &served, now_ns);
             }
         }
         // What is returned in this breath is published, also of a channel that was not found by a look.

@@ -3,7 +3,7 @@ use core::sync::atomic::Ordering;
 
 use super::{Changed, Group, Line, Terms, ZERO_NS, place};
 use crate::program::Measure;
-use crate::{Io, Limits, NotBefore, SECOND_NS};
+use crate::{Credit, Io, Limits, NotBefore, Tally};
 
 /// A channel's part of a [`Group`].
 #[derive(Debug)]
@@ -13,12 +13,16 @@ pub struct Lease {
     epoch: u64,
     /// The time that `usable` of the parts is of.
     as_of_ns: u64,
+    /// What is held of the limits that there are. The places behind are of limits that there are not.
     parts: [Part; Limits::COUNT],
+    count: usize,
 }
 
 /// What is held of one limit.
 #[derive(Debug, Clone, Copy)]
 struct Part {
+    /// Which of the group's lines.
+    line: usize,
     measure: Measure,
     /// Tokens that may be used now, without a further look; all that there are when there is no limit.
     usable: u64,
@@ -42,14 +46,34 @@ impl Lease {
     #[must_use]
     pub fn new(group: Arc<Group>) -> Self {
         let epoch = group.epoch.load(Ordering::Acquire);
-        let parts = group.lines.each_ref().map(Part::new);
-        Self { group, epoch, as_of_ns: u64::MAX, parts }
+        let parts = core::array::from_fn(|line| Part::new(line, &group));
+        let mut lease = Self { group, epoch, as_of_ns: u64::MAX, parts, count: 0 };
+        lease.order();
+        lease
     }
 
     /// The group.
     #[must_use]
     pub fn group(&self) -> &Arc<Group> {
         &self.group
+    }
+
+    /// Puts the limits that there are in front.
+    fn order(&mut self) {
+        self.parts.sort_unstable_by_key(|part| (part.terms.per_second == 0, part.line));
+        self.count = self.parts.iter().filter(|part| part.terms.per_second > 0).count();
+    }
+
+    #[inline]
+    fn held(&self) -> &[Part] {
+        self.parts.get(..self.count).unwrap_or(&self.parts)
+    }
+
+    #[inline]
+    fn held_mut(&mut self) -> &mut [Part] {
+        // Never more than there are places.
+        let count = self.count.min(Limits::COUNT);
+        &mut self.parts[..count]
     }
 
     /// Whether the group affords a request now; leases what it takes if need be.
@@ -61,43 +85,75 @@ impl Lease {
         // Pairs with `Group::retune`.
         let is_new = self.as_of_ns != now_ns || self.epoch != self.group.epoch.load(Ordering::Acquire);
         let enough = |part: &Part| u64::from(part.measure.tokens(io)) <= part.usable;
-        if !is_new && self.parts.iter().all(enough) { Ok(()) } else { self.look(io, now_ns) }
+        if !is_new && self.held().iter().all(enough) { Ok(()) } else { self.look(io, now_ns) }
     }
 
     /// Takes what a request takes, which the group [affords](Self::affords).
     #[inline]
     pub fn charge(&mut self, io: Io) {
-        for part in self.parts.iter_mut().filter(|part| part.terms.per_second > 0) {
+        for part in self.held_mut() {
             part.take(u64::from(part.measure.tokens(io)));
+        }
+    }
+
+    /// What may be used without another look, at the time of the last one. What goes by it is [settled](Self::settle) before the
+    /// next one. A retune meanwhile finds what was used before it.
+    #[inline]
+    #[must_use]
+    pub fn credit(&self) -> Credit {
+        let within = |credit: Credit, part: &Part| credit.within(part.usable, part.measure.is_of_bytes());
+        self.held().iter().fold(Credit::UNLIMITED, within)
+    }
+
+    /// Takes what requests take that went by a [credit](Self::credit).
+    #[inline]
+    pub fn settle(&mut self, tally: &Tally) {
+        for part in self.held_mut() {
+            part.take(part.measure.sum(tally));
         }
     }
 
     /// Gives back what nobody has leased behind; the rest lapses.
     pub fn release(&mut self) {
-        for (part, line) in self.parts.iter_mut().zip(&self.group.lines) {
-            part.release(line);
+        let Self { group, parts, .. } = self;
+        for part in parts {
+            if let Some(line) = group.lines.get(part.line) {
+                part.release(line);
+            }
         }
     }
 
     /// Sees what may be used now, and leases more.
-    #[cold]
+    #[inline(never)]
     fn look(&mut self, io: Io, now_ns: u64) -> Result<(), NotBefore> {
         let epoch = self.group.epoch.load(Ordering::Acquire);
-        let renewed = epoch != core::mem::replace(&mut self.epoch, epoch);
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.renew();
+        }
         self.as_of_ns = now_ns;
         let now_ns = place(now_ns);
         let mut ready_ns = 0;
-        for (part, line) in self.parts.iter_mut().zip(&self.group.lines) {
-            if renewed {
-                part.renew(line);
-            }
+        let Self { group, parts, count, .. } = self;
+        for part in parts.iter_mut().take(*count) {
+            let Some(line) = group.lines.get(part.line) else { continue };
             let tokens = u64::from(part.measure.tokens(io));
-            if part.terms.per_second > 0 {
-                ready_ns = ready_ns.max(part.ready_ns(line, tokens, now_ns));
-                part.usable = part.mature(now_ns);
-            }
+            ready_ns = ready_ns.max(part.ready_ns(line, tokens, now_ns));
+            part.usable = part.mature(now_ns);
         }
         if ready_ns <= now_ns { Ok(()) } else { Err(NotBefore(ready_ns - ZERO_NS)) }
+    }
+
+    /// Goes on by the limits in force.
+    #[cold]
+    fn renew(&mut self) {
+        let Self { group, parts, .. } = self;
+        for part in parts {
+            if let Some(line) = group.lines.get(part.line) {
+                part.renew(line);
+            }
+        }
+        self.order();
     }
 }
 
@@ -108,11 +164,12 @@ impl Drop for Lease {
 }
 
 impl Part {
-    fn new(line: &Line) -> Self {
+    fn new(number: usize, group: &Group) -> Self {
+        let line = &group.lines[number];
         let (_, terms) = line.look();
         let usable = if terms.per_second > 0 { 0 } else { u64::MAX };
         let (first, second) = Default::default();
-        Self { measure: line.measure, usable, terms, first, second }
+        Self { line: number, measure: line.measure, usable, terms, first, second }
     }
 
     /// When so many tokens may be used, which are held from now on.
@@ -140,14 +197,20 @@ impl Part {
     }
 
     /// How many tokens may be used now, of the first stretch, by requests that are not large.
+    #[inline]
     fn mature(&self, now_ns: u64) -> u64 {
         let Self { first, terms, .. } = self;
+        if terms.per_second == 0 {
+            return u64::MAX;
+        }
         let beyond_ns = first.to_ns.saturating_sub(now_ns + terms.half_ns);
         if beyond_ns == 0 {
             return first.tokens;
         }
-        let beyond = (u128::from(beyond_ns) * u128::from(terms.per_second)).div_ceil(u128::from(SECOND_NS));
-        u64::try_from(beyond).map_or(0, |beyond| first.tokens.saturating_sub(beyond))
+        if beyond_ns >= terms.length_up_ns(first.tokens) {
+            return 0;
+        }
+        first.tokens.saturating_sub(terms.worth_up(beyond_ns))
     }
 
     /// Forgets what was not used in time.
@@ -238,9 +301,8 @@ impl Stretch {
         if self.from_ns >= from_ns {
             return;
         }
-        let left_ns = self.to_ns.saturating_sub(from_ns);
-        let left = u128::from(left_ns) * u128::from(terms.per_second) / u128::from(SECOND_NS);
-        self.tokens = u64::try_from(left).map_or(self.tokens, |left| left.min(self.tokens));
+        // It is shorter than what the tokens are worth.
+        self.tokens = self.tokens.min(terms.worth_down(self.to_ns.saturating_sub(from_ns)));
     }
 
     /// The same end, counted with the tokens before it.
