@@ -1,7 +1,5 @@
 //! T3, W1: a crash at any step of an operation, then recovery, leaves exactly the live channels' resources.
 
-use std::time::Duration;
-
 use vfiomux_rpc::{RpcError, call};
 use vfiomux_sim::{Action, Fault, Match, QueueMatch};
 
@@ -16,8 +14,6 @@ type Operation = fn(&World) -> Result<(), RpcError>;
 /// A world with a channel `keep` that has data, and `disk`, all written.
 fn prepared(bug: Option<Bug>) -> World {
     let mut world = World::idle(&["sim:nvme,size=32M"]);
-    // The device is found stuck where the crash is to be, and nobody is to free it.
-    world.deadlines.service = Duration::from_secs(60);
     world.bug = bug;
     world.start();
     for name in ["keep", "disk"] {
@@ -56,11 +52,7 @@ fn crash_at_every_step(bug: Option<Bug>, operation: Operation, check: fn(&World,
             });
             world.pull_and_stop();
             wreck.start();
-            wait("everything is scrubbed", || {
-                let channels = wreck.call(&call::ChannelList { tenant: None }).unwrap();
-                let scrubbing = channels.iter().any(|channel| channel.oper == Oper::Scrubbing);
-                (!scrubbing && wreck.devices[0].label().unscrubbed.is_empty()).then_some(())
-            });
+            wreck.wait_scrubbed();
             wreck.assert_whole();
             wreck.assert_lives_by_the_table();
             for extent in extents_of(&wreck.show("keep")) {

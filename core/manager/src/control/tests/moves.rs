@@ -14,15 +14,22 @@ use vfiomux_spec::nvme::Status;
 use vhost::VhostBackend as _;
 
 use super::guest::{Guest, OK, Session, pattern, region_of};
-use super::world::{PATIENCE, World, assert_refused, refusal, wait};
+use super::world::{IMPATIENT, PATIENCE, RELENTLESS, World, assert_refused, insist, refusal, wait};
 use crate::config::Balance;
+use crate::control::Deadlines;
 use crate::lifecycle::Oper;
 
 const WRITE: u8 = 0x01;
 
 /// A daemon with two sidecores.
 fn two_sidecores(spec: &str) -> World {
+    two_sidecores_in_time(spec, None)
+}
+
+/// As above, on a device that is going to keep commands.
+fn two_sidecores_in_time(spec: &str, deadlines: Option<Deadlines>) -> World {
     let mut world = World::idle(&[spec]);
+    world.deadlines = deadlines.unwrap_or(world.deadlines);
     world.cpus = vec![0, 1];
     world.start();
     world
@@ -98,18 +105,6 @@ impl Mover {
         self.thread.join().unwrap();
         self.moved.load(Ordering::Relaxed)
     }
-}
-
-/// An operation that finds the channel being moved is asked for again.
-#[track_caller]
-fn insist(mut ask: impl FnMut() -> Result<ChannelInfo, RpcError>) -> ChannelInfo {
-    wait("an operation had its turn", || match ask() {
-        Ok(channel) => Some(channel),
-        Err(error) => {
-            assert_eq!(error.code, ErrorCode::Busy, "{error}");
-            None
-        }
-    })
 }
 
 /// Eight writes at once, then each is read: every block is what was written last.
@@ -243,7 +238,7 @@ fn front_ends_come_and_go_and_change_their_memory_during_moves() {
 /// V1: commands that do not end keep a channel where it is, and its guest waits no longer than they take.
 #[test]
 fn a_channel_whose_commands_do_not_end_stays_where_it_is() {
-    let world = two_sidecores("sim:nvme,size=64M");
+    let world = two_sidecores_in_time("sim:nvme,size=64M", Some(IMPATIENT));
     world.create("disk", 8);
     let mut guest = Guest::new();
     let _session = guest.connect(&world.endpoint("disk").path);
@@ -269,7 +264,7 @@ fn a_channel_whose_commands_do_not_end_stays_where_it_is() {
 /// A controller that is reset while a channel is on its way brings it back with all others.
 #[test]
 fn a_reset_during_moves_ends_in_service() {
-    let world = two_sidecores("sim:nvme,size=64M,queues=2");
+    let world = two_sidecores_in_time("sim:nvme,size=64M,queues=2", Some(RELENTLESS));
     world.create("disk", 8);
     world.create("stuck", 8);
     let mut guest = Guest::new();
@@ -282,6 +277,8 @@ fn a_reset_during_moves_ends_in_service() {
     let resets = world.sim().counters().resets;
     world.sim().inject(Fault { when, action: Action::Hang });
     other.submit_write(0, &pattern(1, 4096));
+    // What its sidecore has not taken yet is held back by the suspend, and nothing is stuck.
+    wait("the write is stuck", || (world.sim().outstanding() > 0).then_some(()));
     let abort = Match { queue: QueueMatch::Admin, opcode: Some(0x08), times: u32::MAX, ..Match::default() };
     let failed = Action::Fail(Status::INTERNAL_ERROR.field());
     world.sim().inject(Fault { when: abort, action: failed });
@@ -330,8 +327,8 @@ fn a_fault_during_moves_is_a_fault() {
     guest.break_the_ring();
     world.wait_oper("disk", Oper::Quarantined);
     mover.stop();
-    wait("it is on no sidecore", || world.show("disk").sidecore.is_none().then_some(()));
-    world.resume("disk").unwrap();
+    // Its submission queue is deleted after it was taken from its sidecore, and it is refused until then.
+    insist(|| world.resume("disk"));
     let mut guest = Guest::new();
     let _session = guest.connect(&world.endpoint("disk").path);
     write_and_verify(&mut guest, 1);

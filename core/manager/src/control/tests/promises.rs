@@ -195,10 +195,16 @@ fn a_tenants_limit_holds_over_all_its_channels_and_is_gone_when_it_is_taken_away
     let _sessions = [first.connect(&world.endpoint("a").path), second.connect(&world.endpoint("b").path)];
     let tuned = world.call(&tenant("acme", 200, 4)).unwrap();
     assert_eq!((tuned.generation, tuned.channels), (1, vec![a.name, b.name]));
+    // All of them wait when the first is looked at: one by one, they could come as slowly as the limit lets them.
+    for (name, guest) in [("a", &mut first), ("b", &mut second)] {
+        world.suspend(name).unwrap();
+        (0..8).for_each(|_| guest.submit_write(0, &pattern(1, 512)));
+    }
     let start = Instant::now();
-    for _ in 0..8 {
-        assert_eq!(first.write(0, &pattern(1, 512)), OK);
-        assert_eq!(second.write(0, &pattern(2, 512)), OK);
+    world.resume("a").unwrap();
+    world.resume("b").unwrap();
+    for guest in [&mut first, &mut second] {
+        assert!(guest.finish().iter().all(|(status, _)| *status == OK));
     }
     assert!(start.elapsed() >= Duration::from_millis(55), "{:?}", start.elapsed());
     let limited = world.call(&call::TenantShow { name: "acme".to_owned() }).unwrap();
@@ -278,9 +284,14 @@ fn a_channel_is_told_why_it_is_served_as_it_is_and_what_it_waits_for() {
     assert!(idle.plan.iter().any(|line| line.contains("submission queue of their own")), "{:?}", idle.plan);
     let mut guest = Guest::new();
     let _session = guest.connect(&world.endpoint("disk").path);
+    // There is always one that waits, however slow the guest is.
     let until = Instant::now() + Duration::from_millis(400);
-    while Instant::now() < until {
-        assert_eq!(guest.write(0, &pattern(1, 512)), OK);
+    while Instant::now() < until || guest.in_flight() > 0 {
+        while Instant::now() < until && guest.in_flight() < 8 {
+            guest.submit_write(0, &pattern(1, 512));
+        }
+        assert!(guest.take_returned().iter().all(|(status, _)| *status == OK));
+        std::thread::yield_now();
     }
     let pace = explain().pace.unwrap();
     assert_eq!(pace.cause, SlowCause::OwnLimit, "{pace:?}");

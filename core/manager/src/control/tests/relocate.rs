@@ -1,7 +1,5 @@
 //! Channels between devices: with their guests at work, and with a crash at every step.
 
-use std::time::Duration;
-
 use vfiomux_rpc::{Change, ChannelInfo, ErrorCode, Guarantees, JobState, RpcError, call};
 use vfiomux_sim::{Action, Fault, Match, QueueMatch};
 
@@ -179,7 +177,6 @@ fn a_move_that_cannot_be_says_why_and_changes_nothing() {
 #[test]
 fn a_move_that_is_cancelled_leaves_the_channel_where_it_was() {
     let mut world = World::idle(&[SPEC, SPEC]);
-    world.deadlines.service = Duration::from_secs(60);
     world.start();
     world.create("disk", 16);
     let mut guest = Guest::new();
@@ -233,7 +230,6 @@ struct Crash {
 /// Crashes in a move; true when the move was over before the crash could be.
 fn crash(at: Crash) -> bool {
     let mut world = World::idle(&["sim:nvme,size=32M", "sim:nvme,size=32M"]);
-    world.deadlines.service = Duration::from_secs(60);
     world.start();
     let creation = call::ChannelCreate { endpoint: None, ..world.creation("disk", 6) };
     let content = |extent: Extent| pattern(11, usize::try_from(extent.blocks).unwrap() * 512);

@@ -70,7 +70,7 @@ fn a_scrub_that_failed_does_not_vouch_for_the_next() {
     // What was kept back is not given to anybody, and scrubbed at the next start.
     assert_refused(world.call(&world.creation("c", 600)), ErrorCode::NoSpace, "free");
     world.restart();
-    wait("everything is scrubbed", || world.devices[0].label().unscrubbed.is_empty().then_some(()));
+    world.wait_scrubbed();
     world.assert_whole();
 }
 

@@ -24,10 +24,12 @@ fn a_guest_has_what_its_channel_was_created_with_and_then_tuned_to() {
     world.call(&call::ChannelCreate { guarantees: ops(100, 2), ..world.creation("disk", 8) }).unwrap();
     let mut guest = Guest::new();
     let _session = guest.connect(&world.endpoint("disk").path);
+    // All of them wait when the first is looked at: one by one, they could come as slowly as the limit lets them.
+    world.suspend("disk").unwrap();
+    (0..12).for_each(|_| guest.submit_write(0, &pattern(1, 4096)));
     let start = Instant::now();
-    for _ in 0..12 {
-        assert_eq!(guest.write(0, &pattern(1, 4096)), OK);
-    }
+    world.resume("disk").unwrap();
+    assert!(guest.finish().iter().all(|(status, _)| *status == OK));
     assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
     let limited = world.show("disk");
     assert_eq!(limited.guarantees, ops(100, 2));

@@ -26,13 +26,20 @@ use vfiomux_sim::{DeviceSpec, SimNvme, SimThread};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// Short, so that what is stuck is freed within a test's time.
-const DEADLINES: Deadlines = Deadlines {
+/// What ends by itself is left to, however slow the machine is.
+const PATIENT: Deadlines =
+    Deadlines { drain: PATIENCE, step: PATIENCE, service: Duration::from_secs(60), shift: PATIENCE };
+
+/// For what is stuck, so that it is freed within a test's time: by aborting it, which is waited for.
+pub(crate) const IMPATIENT: Deadlines = Deadlines {
     drain: Duration::from_millis(200),
-    step: Duration::from_millis(400),
+    step: PATIENCE,
     service: Duration::from_millis(1500),
     shift: Duration::from_millis(200),
 };
+
+/// For what no abort ends: the next means is taken soon.
+pub(crate) const RELENTLESS: Deadlines = Deadlines { step: Duration::from_millis(400), ..IMPATIENT };
 
 /// A simulated device that a test keeps, and the thread that runs it.
 pub(crate) struct Device {
@@ -117,6 +124,14 @@ impl World {
         world
     }
 
+    /// A daemon on one device that is going to keep commands.
+    pub(crate) fn with_deadlines(deadlines: Deadlines, spec: &str) -> Self {
+        let mut world = Self::idle(&[spec]);
+        world.deadlines = deadlines;
+        world.start();
+        world
+    }
+
     /// Devices, and no daemon yet.
     pub(crate) fn idle(specs: &[&str]) -> Self {
         let devices = specs
@@ -135,7 +150,7 @@ impl World {
             cpus: Vec::new(),
             // Channels stay where a test wants them.
             balance: Balance { enabled: false, ..Balance::default() },
-            deadlines: DEADLINES,
+            deadlines: PATIENT,
             policies: Mutex::default(),
             bug: None,
             daemon: None,
@@ -349,6 +364,25 @@ impl World {
         wait(&format!("{name} is {oper:?}"), || Some(self.show(name)).filter(|channel| channel.oper == oper))
     }
 
+    /// Waits until recovery has scrubbed all that it found. A label that lists nothing any more is written before the daemon
+    /// hears that it was, and only then are the blocks free.
+    #[track_caller]
+    pub(crate) fn wait_scrubbed(&self) {
+        wait("everything is scrubbed", || {
+            let channels = self.call(&call::ChannelList { tenant: None }).unwrap();
+            let scrubbing = channels.iter().any(|channel| channel.oper == Oper::Scrubbing);
+            let clean = self.devices.iter().enumerate().all(|(index, device)| {
+                let namespace = &self.device(&format!("sim{index}")).unwrap().namespaces[0];
+                let block = u64::from(namespace.block_bytes);
+                let label = device.label();
+                let used = label.channels.iter().flat_map(|channel| &channel.extents);
+                let used_bytes = used.map(|extent| extent.blocks * block).sum::<u64>();
+                label.unscrubbed.is_empty() && namespace.free_bytes + used_bytes == namespace.capacity_bytes
+            });
+            (!scrubbing && clean).then_some(())
+        });
+    }
+
     /// L1: what was recorded of each channel are arcs of the table, from its definition or its rebuilding on.
     #[track_caller]
     pub(crate) fn assert_lives_by_the_table(&self) {
@@ -503,4 +537,16 @@ pub(crate) fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// An operation that finds the channel being moved, or brought back, is asked for again.
+#[track_caller]
+pub(crate) fn insist(mut ask: impl FnMut() -> Result<ChannelInfo, RpcError>) -> ChannelInfo {
+    wait("an operation had its turn", || match ask() {
+        Ok(channel) => Some(channel),
+        Err(error) => {
+            assert_eq!(error.code, ErrorCode::Busy, "{error}");
+            None
+        }
+    })
 }
