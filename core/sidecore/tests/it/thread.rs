@@ -140,19 +140,20 @@ fn a_sleeping_sidecore_is_woken_by_every_kick_and_order() {
         guest.round_trip();
         ask(guest.thread.handle(), Order::ListInFlight { channel: ID });
     }
-    wait_until("sleep", || guest.thread.handle().is_asleep());
-    assert!(guest.thread.handle().counters().naps.get() > 0);
+    // It counts as asleep from the moment that it lies down, before it has looked for the last time.
+    wait_until("a nap", || guest.thread.handle().counters().naps.get() > 0);
     guest.end();
 }
 
 #[test]
 fn an_adaptive_sidecore_sleeps_when_its_spin_is_over() {
     let mut guest = Guest::new(Mode::Adaptive { spin_ns: 20_000 }, kick());
-    for _ in 0..5 {
+    // A request that comes while it lies down is found without a nap, so it may take more than five.
+    wait_until("five naps", || {
         wait_until("sleep", || guest.thread.handle().is_asleep());
         guest.round_trip();
-    }
-    assert!(guest.thread.handle().counters().naps.get() >= 5);
+        guest.thread.handle().counters().naps.get() >= 5
+    });
     guest.end();
 }
 
@@ -169,7 +170,11 @@ fn a_sidecore_sleeps_until_a_limit_affords_the_next_request() {
         guest.round_trip();
     }
     assert!(start.elapsed() >= Duration::from_millis(20), "{:?}", start.elapsed());
-    assert!(guest.thread.handle().counters().naps.get() - naps >= 4);
+    // On a machine that is slow the limit may afford a request by the time that it is looked at.
+    wait_until("four naps", || {
+        guest.round_trip();
+        guest.thread.handle().counters().naps.get() - naps >= 4
+    });
     guest.end();
 }
 
