@@ -20,8 +20,8 @@ pub(crate) struct Gate {
     cost_max: u64,
     /// Something limits it.
     limited: bool,
-    /// The account has earned what the time until this turn is worth.
-    refilled: bool,
+    /// A request has been weighed in this turn.
+    weighed: bool,
     /// What may still go in this turn without another look at the limits.
     credit: Credit,
     /// What went so, and is not charged yet.
@@ -51,7 +51,7 @@ impl Gate {
             closed: None,
             cost: 0,
             cost_max: u64::MAX,
-            refilled: false,
+            weighed: false,
             credit: Credit::NONE,
             tally: Tally::default(),
         }
@@ -60,7 +60,7 @@ impl Gate {
     /// Begins a turn that may cost so much. False: what waits is not affordable yet.
     #[inline]
     pub(crate) fn begin(&mut self, cost_max: u64, now_ns: u64, counters: &ChannelCounters) -> bool {
-        (self.cost, self.cost_max, self.refilled) = (0, cost_max, false);
+        (self.cost, self.cost_max, self.weighed) = (0, cost_max, false);
         let Some(Closed { until: NotBefore(until_ns), .. }) = self.closed else { return true };
         if now_ns < until_ns {
             return false;
@@ -95,15 +95,20 @@ impl Gate {
     #[inline(never)]
     fn weigh(&mut self, io: Io, in_any_case: bool, now_ns: u64) -> bool {
         self.settle();
-        // Once a turn, and not before there is a request to weigh.
-        let is_first = !std::mem::replace(&mut self.refilled, true);
-        if is_first {
-            self.account.refill(now_ns);
+        let is_first = !std::mem::replace(&mut self.weighed, true);
+        let affordable = self.account.open(io, now_ns);
+        if !in_any_case {
+            // The tenant's limits are asked only for what the channel's own let go: what they grant is kept for the channel.
+            let by_tenant = match &mut self.lease {
+                Some(lease) if affordable => lease.affords(io, now_ns).err(),
+                _ => None,
+            };
+            if !affordable || by_tenant.is_some() {
+                self.account.give_back(io);
+                self.close(io, by_tenant, now_ns);
+                return false;
+            }
         }
-        if !in_any_case && !self.affords(io, now_ns) {
-            return false;
-        }
-        self.account.charge(io);
         if let Some(lease) = &mut self.lease {
             lease.charge(io);
         }
@@ -138,19 +143,16 @@ impl Gate {
         self.cost
     }
 
-    /// Whether a request is affordable. The tenant's limits are asked only for what the channel's own let go: what they grant is kept
-    /// for the channel.
-    #[inline]
-    fn affords(&mut self, io: Io, now_ns: u64) -> bool {
-        let (until, by_tenant) = if let Err(until) = self.account.affords(io) {
-            (until, false)
-        } else {
-            let Some(lease) = &mut self.lease else { return true };
-            let Err(NotBefore(until_ns)) = lease.affords(io, now_ns) else { return true };
-            (NotBefore(until_ns.min(now_ns.saturating_add(TENANT_AGAIN_NS))), true)
+    /// A request waits, for the tenant's limits or for the channel's own.
+    #[cold]
+    fn close(&mut self, io: Io, by_tenant: Option<NotBefore>, now_ns: u64) {
+        let again_ns = now_ns.saturating_add(TENANT_AGAIN_NS);
+        let until = match by_tenant {
+            Some(NotBefore(until_ns)) => Some(NotBefore(until_ns.min(again_ns))),
+            None => self.account.affords(io).err(),
         };
-        self.closed = Some(Closed { until, since_ns: now_ns, by_tenant });
-        false
+        let by_tenant = by_tenant.is_some();
+        self.closed = until.map(|until| Closed { until, since_ns: now_ns, by_tenant });
     }
 
     /// When what waits becomes affordable.
@@ -180,6 +182,9 @@ impl BlockChannel {
     pub fn set_program(&mut self, program: Program, now_ns: u64) {
         match &mut self.gate {
             Some(gate) => {
+                if let Some(lease) = &mut gate.lease {
+                    lease.set_share(program.share());
+                }
                 gate.account.retune(program, now_ns);
                 gate.limited = gate.account.is_limited() || gate.lease.is_some();
                 // What waits may be affordable at the new rate.
@@ -205,7 +210,8 @@ impl BlockChannel {
         if present == group.as_ref().map(Arc::as_ptr) {
             return;
         }
-        gate.lease = group.map(|group| Box::new(Lease::new(group)));
+        let share = gate.account.program().share();
+        gate.lease = group.map(|group| Box::new(Lease::new(group, share)));
         gate.limited = gate.account.is_limited() || gate.lease.is_some();
         gate.open(now_ns, &self.counters);
     }

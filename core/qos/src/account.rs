@@ -123,6 +123,29 @@ impl Account {
         Ok(self.charge(io))
     }
 
+    /// Earns what the time is worth, takes what a request takes, and says whether every limit afforded it: in one pass, since the answer
+    /// is mostly yes. What was not is [given back](Self::give_back), unless it goes in any case.
+    #[inline]
+    #[must_use]
+    pub fn open(&mut self, io: Io, now_ns: u64) -> bool {
+        let mut affordable = true;
+        for Meter { bucket, measure } in self.running_mut() {
+            let tokens = measure.tokens(io);
+            bucket.refill(now_ns);
+            affordable &= tokens == 0 || bucket.affords(tokens);
+            bucket.take(tokens.into());
+        }
+        affordable
+    }
+
+    /// Gives back what a request took that does not go after all, as if it had never been weighed.
+    #[cold]
+    pub fn give_back(&mut self, io: Io) {
+        for Meter { bucket, measure } in self.running_mut() {
+            bucket.give_back(measure.tokens(io).into());
+        }
+    }
+
     /// What every limit affords without another look, as of the last refill. What goes by it is [settled](Self::settle) before the
     /// next one.
     #[inline]

@@ -54,6 +54,12 @@ impl Bucket {
         self.level -= level(tokens);
     }
 
+    /// Gives back what was taken since the last refill.
+    #[inline]
+    pub(crate) fn give_back(&mut self, tokens: u64) {
+        self.level += level(tokens);
+    }
+
     /// Whole tokens that are there for anybody, however they are taken: none while there is a debt. Not above 2^34, which is more
     /// than any request takes.
     #[inline]

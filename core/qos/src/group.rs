@@ -14,7 +14,8 @@
 //! within that window and a burst (Q1), whoever used it, on however many sidecores, and nobody waits for anybody.
 //!
 //! A channel that comes when the line is leased beyond what may be used has its place in it all the same, and goes when its time
-//! has come: a queue without a lock, in which no channel of the tenant passes another. What it does not use in time lapses.
+//! has come: a queue without a lock. What it does not use in time lapses. When to come is what the channels' shares say, where the
+//! limit holds them back: `share.rs`.
 //!
 //! A request above half the burst goes when nothing before it is left, and needs no more. In a window with such a request the
 //! bound is rate × window + the request + half the burst.
@@ -24,10 +25,12 @@
 //! what it still holds is carried over to its place under the new ones (Q3).
 
 mod lease;
+mod share;
 
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 pub use lease::Lease;
+use share::Contention;
 
 use crate::program::Measure;
 use crate::{Limits, QosError, Rate, SECOND_NS};
@@ -48,6 +51,7 @@ struct Line {
     word: AtomicU64,
     /// By the low bit of their epoch.
     terms: [StoredTerms; 2],
+    contention: Contention,
 }
 
 /// What a line's tokens are worth.
@@ -148,7 +152,7 @@ impl Line {
     fn new(rate: Option<Rate>, measure: Measure, now_ns: u64) -> Self {
         let terms = Terms::new(0, rate, 0, place(now_ns));
         let word = AtomicU64::new((terms.since_ns - terms.half_ns) << EPOCH_BITS);
-        let line = Self { measure, word, terms: Default::default() };
+        let line = Self { measure, word, terms: Default::default(), contention: Contention::default() };
         line.stored(0).set(terms);
         line
     }
@@ -156,6 +160,11 @@ impl Line {
     fn stored(&self, epoch: u64) -> &StoredTerms {
         let [even, odd] = &self.terms;
         if epoch & 1 == 0 { even } else { odd }
+    }
+
+    /// Where the line is free from.
+    fn leased_ns(&self) -> u64 {
+        self.word.load(Ordering::Relaxed) >> EPOCH_BITS
     }
 
     /// The word, and the terms in force.

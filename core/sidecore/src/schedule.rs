@@ -120,16 +120,14 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let Self { devices, seats, contended, .. } = self;
         *contended = false;
         for device in devices.iter_mut().flatten() {
-            if device.schedule.as_ref().is_some_and(|schedule| schedule.window.room() == 0) {
-                // Commands that nobody counted, control's own and flushes, may have come and gone: they count from now on.
-                let in_flight = device.commands_in_flight();
-                if let Some(schedule) = &mut device.schedule {
-                    schedule.window.ended(u32::MAX);
-                    schedule.window.sent(in_flight);
-                }
-            }
             let Some(schedule) = &mut device.schedule else { continue };
             schedule.left = schedule.window.room();
+            if schedule.left == 0 {
+                // Commands that nobody counted, control's own and flushes, may have come and gone: they count from now on.
+                schedule.window.ended(u32::MAX);
+                schedule.window.sent(u32::try_from(device.queue.in_flight_total()).unwrap_or(u32::MAX));
+                schedule.left = schedule.window.room();
+            }
             *contended |= schedule.contended;
             while let Some(place) = schedule.scheduler.due(now_ns) {
                 if let Some(seat) = seats.get_mut(usize::from(place)) {

@@ -1,6 +1,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
+use super::share::Share;
 use super::{Changed, Group, Line, Terms, ZERO_NS, place};
 use crate::program::Measure;
 use crate::{Credit, Io, Limits, NotBefore, Tally};
@@ -24,6 +25,7 @@ struct Part {
     /// Which of the group's lines.
     line: usize,
     measure: Measure,
+    share: Share,
     /// Tokens that may be used now, without a further look; all that there are when there is no limit.
     usable: u64,
     terms: Terms,
@@ -42,11 +44,11 @@ struct Stretch {
 }
 
 impl Lease {
-    /// Takes part in a group. Nothing is leased yet.
+    /// Takes part in a group with a weight beside those of its other channels. Nothing is leased yet.
     #[must_use]
-    pub fn new(group: Arc<Group>) -> Self {
+    pub fn new(group: Arc<Group>, share: u32) -> Self {
         let epoch = group.epoch.load(Ordering::Acquire);
-        let parts = core::array::from_fn(|line| Part::new(line, &group));
+        let parts = core::array::from_fn(|line| Part::new(line, &group, share));
         let mut lease = Self { group, epoch, as_of_ns: u64::MAX, parts, count: 0 };
         lease.order();
         lease
@@ -56,6 +58,11 @@ impl Lease {
     #[must_use]
     pub fn group(&self) -> &Arc<Group> {
         &self.group
+    }
+
+    /// Has another weight from now on.
+    pub fn set_share(&mut self, share: u32) {
+        self.parts.iter_mut().for_each(|part| part.share.set(share));
     }
 
     /// Puts the limits that there are in front.
@@ -164,12 +171,12 @@ impl Drop for Lease {
 }
 
 impl Part {
-    fn new(number: usize, group: &Group) -> Self {
+    fn new(number: usize, group: &Group, share: u32) -> Self {
         let line = &group.lines[number];
         let (_, terms) = line.look();
         let usable = if terms.per_second > 0 { 0 } else { u64::MAX };
         let (first, second) = Default::default();
-        Self { line: number, measure: line.measure, usable, terms, first, second }
+        Self { line: number, measure: line.measure, share: Share::new(share), usable, terms, first, second }
     }
 
     /// When so many tokens may be used, which are held from now on.
@@ -179,7 +186,11 @@ impl Part {
             return 0;
         }
         while self.first.tokens + self.second.tokens < tokens {
-            if self.lease(line, tokens, now_ns).is_err() {
+            let (turn_ns, slice) = self.share.turn(line, &self.terms, now_ns);
+            if turn_ns > now_ns {
+                return turn_ns;
+            }
+            if self.lease(line, tokens, slice, now_ns).is_err() {
                 self.renew(line);
                 if self.terms.per_second == 0 {
                     return 0;
@@ -226,8 +237,8 @@ impl Part {
 
     /// Leases what `tokens` are more than is held, or all of them when what is held will have lapsed by the time that the rest
     /// may be used; and a slice, if that is more.
-    fn lease(&mut self, line: &Line, tokens: u64, now_ns: u64) -> Result<(), Changed> {
-        let Self { first, second, terms, .. } = self;
+    fn lease(&mut self, line: &Line, tokens: u64, slice: u64, now_ns: u64) -> Result<(), Changed> {
+        let Self { first, second, terms, share, .. } = self;
         if second.tokens > 0 {
             *first = core::mem::take(second);
         }
@@ -239,11 +250,12 @@ impl Part {
             first.tokens > 0 && end_ns.saturating_sub(before_ns) <= held_from_ns
         };
         // Whole requests of this size, so that nothing is left over.
-        let slice = (terms.slice / tokens).max(1) * tokens;
+        let slice = (slice / tokens).max(1) * tokens;
         let wanted = |at_ns| if in_time(at_ns) { missing.max(slice) } else { slice };
         let (from_ns, to_ns, leased) = line.lease(terms, now_ns, wanted)?;
         let place = if in_time(from_ns) { second } else { first };
         *place = Stretch { from_ns, to_ns, tokens: leased };
+        share.leased(line, to_ns - from_ns);
         Ok(())
     }
 

@@ -48,7 +48,7 @@ proptest! {
         let burst = (u128::from(per_second) * u128::from(burst_us)).div_ceil(1_000_000);
         let burst = u64::try_from(burst).unwrap();
         let group = group(&bytes(per_second, burst), start_ns);
-        let mut leases: Vec<_> = (0..3).map(|_| Lease::new(group.clone())).collect();
+        let mut leases: Vec<_> = (0..3).map(|_| Lease::new(group.clone(), 100)).collect();
         let (mut now_ns, mut log) = (start_ns, Vec::new());
         for (step_ns, channel, size, also) in steps {
             now_ns = now_ns.saturating_add_signed(step_ns);
@@ -86,7 +86,7 @@ proptest! {
         let limits = |per_second: u64, burst_us: u64| ops(per_second, (per_second * burst_us).div_ceil(1_000_000));
         let (rate, burst_us, _) = terms[0];
         let group = group(&limits(rate, burst_us), 0);
-        let mut leases: Vec<_> = (0..channels).map(|_| Lease::new(group.clone())).collect();
+        let mut leases: Vec<_> = (0..channels).map(|_| Lease::new(group.clone(), 100)).collect();
         let (mut now_ns, mut used, mut earned) = (0u64, 0i128, 0i128);
         // Used minus earned, of which no later value may exceed an earlier one by more than a burst.
         let (mut least, mut largest_burst, mut burst_sum) = (i128::MAX, 0, 0i128);
@@ -116,7 +116,7 @@ proptest! {
 
 #[test]
 fn a_channel_alone_has_the_whole_rate() {
-    let mut lease = Lease::new(group(&ops(100_003, 1000), 0));
+    let mut lease = Lease::new(group(&ops(100_003, 1000), 0), 100);
     let (mut now_ns, mut admitted) = (0, 0);
     while now_ns < 10 * SECOND_NS {
         admitted += drain(&mut lease, Io::read(1), now_ns);
@@ -128,7 +128,7 @@ fn a_channel_alone_has_the_whole_rate() {
 #[test]
 fn what_one_does_not_use_is_there_for_the_others() {
     let group = group(&ops(1_000_000, 1000), 0);
-    let (mut first, mut second) = (Lease::new(group.clone()), Lease::new(group));
+    let (mut first, mut second) = (Lease::new(group.clone(), 100), Lease::new(group, 100));
     // The first leases a slice, uses one token of it, and falls silent.
     assert_eq!(first.affords(Io::read(1), 0), Ok(()));
     first.charge(Io::read(1));
@@ -142,7 +142,7 @@ fn what_one_does_not_use_is_there_for_the_others() {
 #[test]
 fn channels_that_all_want_more_have_it_in_turn() {
     let group = group(&bytes(100_000_000, 10_000_000), 0);
-    let mut leases: Vec<_> = (0..4).map(|_| Lease::new(group.clone())).collect();
+    let mut leases: Vec<_> = (0..4).map(|_| Lease::new(group.clone(), 100)).collect();
     let sizes = [4096, 4096, 16_384, 65_536];
     let mut taken = [0; 4];
     for step in 0..10_000 {
@@ -164,7 +164,7 @@ fn channels_that_all_want_more_have_it_in_turn() {
 
 #[test]
 fn a_request_above_the_burst_goes_once_and_is_repaid() {
-    let mut lease = Lease::new(group(&bytes(1_000_000, 100_000), 0));
+    let mut lease = Lease::new(group(&bytes(1_000_000, 100_000), 0), 100);
     assert_eq!(lease.affords(Io::write(1_000_000), 0), Ok(()));
     lease.charge(Io::write(1_000_000));
     let Err(NotBefore(later_ns)) = lease.affords(Io::write(4096), 0) else {
@@ -177,7 +177,7 @@ fn a_request_above_the_burst_goes_once_and_is_repaid() {
 #[test]
 fn whoever_is_late_for_its_place_has_another() {
     let group = group(&ops(1_000, 10), 0);
-    let (mut first, mut second) = (Lease::new(group.clone()), Lease::new(group));
+    let (mut first, mut second) = (Lease::new(group.clone(), 100), Lease::new(group, 100));
     drain(&mut first, Io::read(1), 0);
     let Err(NotBefore(at_ns)) = second.affords(Io::read(1), 0) else { panic!("there was nothing left") };
     // Half a burst and more after its time, its token is gone, and the next is there.
@@ -187,7 +187,7 @@ fn whoever_is_late_for_its_place_has_another() {
 #[test]
 fn a_limit_that_is_taken_away_holds_nobody_and_one_that_comes_begins_full() {
     let group = group(&ops(10, 1), 0);
-    let mut lease = Lease::new(group.clone());
+    let mut lease = Lease::new(group.clone(), 100);
     assert_eq!(drain(&mut lease, Io::read(1), 0), 1);
     group.retune(&Limits::default(), 1).unwrap();
     for _ in 0..100 {
@@ -229,7 +229,7 @@ fn taken_by_threads(give_back_every: u64) -> u64 {
     let group = group(&ops(1_000_000, 100_000), SECOND_NS);
     let threads: Vec<_> = (0..4)
         .map(|_| {
-            let mut lease = Lease::new(group.clone());
+            let mut lease = Lease::new(group.clone(), 100);
             std::thread::spawn(move || {
                 let mut taken = 0u64;
                 for round in 1..50_000u64 {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use vfiomux_qos::{Group, Io, Limits, Rate};
+use vfiomux_qos::{CostModel, Group, Guarantees, Io, Limits, Rate};
 
+use super::fluid::due_within;
 use super::{Bench, Client, DeviceLog, Habit, MS, SECOND, Sent};
 
 fn ops(per_second: u64, burst: u64) -> Limits {
@@ -156,6 +157,85 @@ fn of_two_limits_the_narrower_holds_and_is_named() {
     let [first, second] = [0, 1].map(|client| bench.counters[client].snapshot());
     assert!(first.limited_ns > first.tenant_limited_ns, "{first:?}");
     assert!(second.tenant_limited_ns > SECOND && second.limited_ns == 0, "{second:?}");
+}
+
+/// Tokens that a cost unit of a client's requests comes to.
+fn tokens_of_cost(io: Io, are_bytes: bool) -> f64 {
+    let tokens = if are_bytes { f64::from(io.bytes) } else { 1.0 };
+    tokens / f64::from(CostModel::default().cost(io))
+}
+
+/// A tenant's channel: on one of two sidecores, with a limit of its own or without.
+fn member() -> impl Strategy<Value = Client> {
+    let io =
+        prop_oneof![4 => Just(Io::read(4096)), 1 => Just(Io::write(4096)), 1 => Just(Io::read(16 << 10))];
+    let habit = prop_oneof![
+        3 => (16u16..64).prop_map(Habit::backlogged),
+        1 => (16u16..64, 1u64..3, 1u64..3).prop_map(|(depth, on, off)| Habit {
+            depth,
+            on_ns: on * SECOND,
+            off_ns: off * SECOND,
+        }),
+    ];
+    let limit = prop_oneof![3 => Just(None), 1 => (100u64..1_000).prop_map(Some)];
+    (io, habit, 20u32..500, limit, 0usize..2).prop_map(|(io, habit, share, limit, sidecore)| {
+        let ops = limit.map(|per_second| Rate { per_second, burst: 16 });
+        let limits = Limits { ops, ..Limits::default() };
+        Client { guarantees: Guarantees { limits, share, ..Guarantees::default() }, io, habit, sidecore }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Shares within a tenant's limit that binds, of operations or of bytes, over two sidecores: over each second each channel has what
+    /// the fluid reference gives it, within 2 % of the limit; what one leaves the others have.
+    #[test]
+    fn channels_have_their_tenants_limit_by_their_shares(
+        clients in prop::collection::vec(member(), 2..7),
+        are_bytes in any::<bool>(),
+        burst_ms in 20u64..100,
+    ) {
+        let mut bench = Bench::new(2, &clients);
+        // A third of the device, so that nothing but the limit holds anybody: in operations of the mean size.
+        let rate = if are_bytes { 20_000_000 } else { 2_000 };
+        let burst = rate * burst_ms / 1_000;
+        let limits = if are_bytes { bytes(rate, burst) } else { ops(rate, burst) };
+        let group = Arc::new(Group::new(&limits, bench.now_ns).unwrap());
+        for client in 0..clients.len() {
+            bench.join(client, Some(&group));
+        }
+        bench.run_until(5 * SECOND);
+        let log = bench.log();
+        let takes = |client: &Client| tokens_of_cost(client.io, are_bytes);
+        let due = |second: u64| {
+            let asks: Vec<bool> = clients.iter().map(|client| client.habit.asks(second * SECOND)).collect();
+            let due = due_within(&clients, &asks, &takes, rate as f64);
+            clients.iter().zip(due).map(|(client, due)| due * takes(client)).collect::<Vec<f64>>()
+        };
+        for second in 1..5 {
+            // What was left of the limit a second ago is there still, as far as the burst goes.
+            let left = rate as f64 - due(second - 1).iter().sum::<f64>();
+            // And what somebody asked for before it fell silent is given a little after.
+            let fell_silent = |client: &&Client| {
+                client.habit.asks((second - 1) * SECOND) && !client.habit.asks(second * SECOND)
+            };
+            let tokens = |io: Io| if are_bytes { f64::from(io.bytes) } else { 1.0 };
+            let late: f64 = clients
+                .iter()
+                .filter(fell_silent)
+                .map(|client| f64::from(client.habit.depth) * tokens(client.io))
+                .sum();
+            let slack = rate as f64 / 50.0 + left.clamp(0.0, burst as f64) + late;
+            for (client, due) in due(second).into_iter().enumerate() {
+                let got = log.cost(client, second * SECOND, (second + 1) * SECOND) as f64 * takes(&clients[client]);
+                prop_assert!(
+                    (got - due).abs() <= slack,
+                    "client {client}, second {second}: {got} of {due}\n{clients:#?}"
+                );
+            }
+        }
+    }
 }
 
 proptest! {

@@ -1,0 +1,130 @@
+//! How the channels of a tenant divide a limit that holds them back.
+//!
+//! The line of time says how much there is, and gives it to whoever comes. So each channel comes when it is its turn: it keeps count
+//! of what it has leased for its share, and the line of how far the furthest has come who leased. Whoever is ahead of that leaves so
+//! much of the line free as the others are due until they have caught up, and comes when the present has come to the end of it. When
+//! the others have leased by then, the count that it is ahead of has risen along; when they have not, the line lies behind the
+//! present, and it has what they left.
+//!
+//! What is exact: of channels that always ask, each goes on from what it has had, so no error adds up. What is approximate: how many
+//! the others are is known a window of time late; a wait is at most a quarter of the burst, whatever is due to the others, since
+//! beyond half of it tokens lapse. Longer waits are compressed to that, which keeps their order, but breaths that are further apart
+//! than what is left of a difference do not see it: many channels whose single requests are large beside the burst have it in turn.
+//! Nobody waits for anybody in particular: one that falls silent costs the others no more than that quarter, once.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Line, SLICE_NS_MAX, Terms};
+use crate::SECOND_NS;
+
+/// Who leases from a line.
+#[derive(Debug, Default)]
+pub(super) struct Contention {
+    /// How far the furthest has come who leased, in [`Share::had`]; wraps, since only differences count.
+    level: AtomicU64,
+    /// Sums of the shares of those who came in a window of time, with the window's number above: of even windows, and of odd ones.
+    present: [AtomicU64; 2],
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share {
+    weight: u64,
+    /// What it has leased: nanoseconds of the line by a share of 1, scaled; wraps.
+    had: u64,
+    /// The last window of time in which it came.
+    window: u64,
+}
+
+/// A window of time has two to so many nanoseconds: 8 ms, in which whoever waits comes at least once.
+const WINDOW_LOG2: u32 = 23;
+/// What a nanosecond of the line is worth in [`Share::had`], for a share of 1.
+const HAD_SCALE_LOG2: u32 = 10;
+/// The longest stretch that is counted: 18 minutes.
+const COUNTED_NS_MAX: u64 = 1 << 40;
+
+impl Contention {
+    /// Counts somebody in.
+    fn come(&self, window: u64, weight: u64) {
+        // Whatever somebody else has written meanwhile stands for itself: nothing is read through these words.
+        let counted = |present: u64| match (window & 0xffff_ffff).cmp(&(present >> 32)) {
+            core::cmp::Ordering::Equal => Some(present + weight),
+            core::cmp::Ordering::Greater => Some((window << 32) + weight),
+            core::cmp::Ordering::Less => None,
+        };
+        let _ = self.of(window).fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
+    }
+
+    /// The sum of the shares of those who come: of the last window, or of this one when more have come already.
+    fn weights(&self, window: u64) -> u64 {
+        let sum = |window: u64| {
+            let present = self.of(window).load(Ordering::Relaxed);
+            if present >> 32 == window & 0xffff_ffff { present & 0xffff_ffff } else { 0 }
+        };
+        sum(window).max(sum(window.wrapping_sub(1)))
+    }
+
+    fn of(&self, window: u64) -> &AtomicU64 {
+        let [even, odd] = &self.present;
+        if window & 1 == 0 { even } else { odd }
+    }
+
+    /// Somebody who had so much leases.
+    fn raise(&self, had: u64) {
+        let further = |level: u64| (had.wrapping_sub(level).cast_signed() > 0).then_some(had);
+        let _ = self.level.fetch_update(Ordering::Relaxed, Ordering::Relaxed, further);
+    }
+}
+
+impl Share {
+    pub(super) fn new(share: u32) -> Self {
+        Self { weight: u64::from(share.max(1)), had: 0, window: u64::MAX }
+    }
+
+    /// Another share, from now on.
+    pub(super) fn set(&mut self, share: u32) {
+        self.weight = u64::from(share.max(1));
+    }
+
+    /// Whoever wants to lease comes here first. Gives when its turn is, which may be now, and how many tokens it may lease at a time.
+    pub(super) fn turn(&mut self, line: &Line, terms: &Terms, now_ns: u64) -> (u64, u64) {
+        let contention = &line.contention;
+        let window = now_ns >> WINDOW_LOG2;
+        if self.window != window {
+            self.window = window;
+            contention.come(window, self.weight);
+        }
+        let weights = contention.weights(window);
+        let others = weights.saturating_sub(self.weight);
+        if others == 0 {
+            return (now_ns, terms.slice);
+        }
+        let wait_ns_max = terms.half_ns / 2;
+        // All of one round are no longer than the longest wait.
+        let part_ns = u128::from(wait_ns_max) * u128::from(self.weight) / u128::from(weights);
+        let slice =
+            part_ns.min(u128::from(SLICE_NS_MAX)) * u128::from(terms.per_second) / u128::from(SECOND_NS);
+        let slice = u64::try_from(slice).map_or(terms.slice, |slice| slice.min(terms.slice));
+        let level = contention.level.load(Ordering::Relaxed);
+        let ahead = self.had.wrapping_sub(level).cast_signed();
+        let Ok(ahead @ 1..) = u64::try_from(ahead) else { return (now_ns, slice) };
+        let due_ns = (u128::from(ahead) * u128::from(others)) >> HAD_SCALE_LOG2;
+        let wait_ns = due_ns * u128::from(wait_ns_max) / (due_ns + u128::from(wait_ns_max));
+        let wait_ns = u64::try_from(wait_ns).unwrap_or(wait_ns_max);
+        let free_from_ns = line.leased_ns().max(now_ns.saturating_sub(terms.half_ns));
+        ((free_from_ns + wait_ns).saturating_sub(terms.half_ns).max(now_ns), slice)
+    }
+
+    /// It has leased a stretch of the line.
+    pub(super) fn leased(&mut self, line: &Line, length_ns: u64) {
+        let length = (length_ns.min(COUNTED_NS_MAX) << HAD_SCALE_LOG2) / self.weight;
+        let level = line.contention.level.load(Ordering::Relaxed);
+        // One that comes late may catch up with as much as it takes at a time; whoever was silent was due nothing.
+        let behind = level.wrapping_sub(self.had).cast_signed();
+        if behind > length.cast_signed() {
+            self.had = level.wrapping_sub(length);
+        }
+        line.contention.raise(self.had);
+        self.had = self.had.wrapping_add(length);
+    }
+}
