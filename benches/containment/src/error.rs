@@ -1,7 +1,7 @@
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use vfiomux_bench_daemon::StartError;
 use vfiomux_load::LoadError;
 use vfiomux_rpc::ClientError;
 
@@ -12,10 +12,8 @@ pub(crate) enum ContainmentError {
     Signals(#[source] io::Error),
     #[error("a directory for the sockets cannot be made")]
     Directory(#[source] io::Error),
-    #[error("the daemon cannot be started")]
-    Spawn(#[source] io::Error),
-    #[error("the daemon did not serve; its last words: {0}")]
-    NotReady(String),
+    #[error(transparent)]
+    Start(#[from] StartError),
     #[error(
         "{} is not there; run cargo build --release -p vfiomux-plugin-host -p vfiomux-plugin-faulty",
         .0.display()
@@ -41,18 +39,4 @@ pub(crate) enum ContainmentError {
     Json(#[from] serde_json::Error),
     #[error(transparent)]
     Plot(#[from] vfiomux_plot::PlotError),
-}
-
-/// An error and what it came from, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Some libraries repeat the cause in their own message.
-        if !text.contains(&cause.to_string()) {
-            text = format!("{text}: {cause}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -30,12 +30,12 @@ mod pictures;
 mod report;
 mod table;
 
-use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser as _;
+use vfiomux_bench_daemon::chain;
 
 use crate::arguments::Arguments;
 use crate::conduct::Conduct;
@@ -46,13 +46,13 @@ use crate::report::Report;
 
 fn main() -> ExitCode {
     // The daemon is this program, run again: what is measured is what was built with it.
-    if env::args_os().nth(1).is_some_and(|role| role == daemon::ROLE) {
-        return daemon::serve();
+    if let Some(ended) = vfiomux_bench_daemon::served() {
+        return ended;
     }
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("containment: {}", error::chain(&error));
+            eprintln!("containment: {}", chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -29,12 +29,12 @@ mod regime;
 mod report;
 mod table;
 
-use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser as _;
+use vfiomux_bench_daemon::chain;
 
 use crate::arguments::Arguments;
 use crate::daemon::Daemon;
@@ -45,13 +45,13 @@ use crate::report::Report;
 
 fn main() -> ExitCode {
     // The daemon is this program, run again: what is measured is what was built with it.
-    if env::args_os().nth(1).is_some_and(|role| role == daemon::ROLE) {
-        return daemon::serve();
+    if let Some(ended) = vfiomux_bench_daemon::served() {
+        return ended;
     }
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("isolation: {}", error::chain(&error));
+            eprintln!("isolation: {}", chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,3 @@
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -21,18 +20,4 @@ pub(crate) enum BenchError {
     Json(#[from] serde_json::Error),
     #[error(transparent)]
     Plot(#[from] vfiomux_plot::PlotError),
-}
-
-/// An error and what it came from, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Some libraries repeat the cause in their own message.
-        if !text.contains(&cause.to_string()) {
-            text = format!("{text}: {cause}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -4,9 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
+use vfiomux_bench_daemon::chain;
 use vfiomux_frontend::{Session, Shape};
 
-use crate::error;
 use crate::measurement::cores_used;
 use crate::server::Server;
 
@@ -33,7 +33,7 @@ pub(crate) fn measure(
     let sessions: Vec<Session> = server
         .sockets
         .iter()
-        .map(|socket| Session::connect(socket, &SHAPE).map_err(|error| error::chain(&error)))
+        .map(|socket| Session::connect(socket, &SHAPE).map_err(|error| chain(&error)))
         .collect::<Result<_, _>>()?;
     thread::sleep(SETTLES_WITHIN);
     let server_cores: Option<Vec<f64>> = (0..rounds).map(|_| cores_used(server.pid(), duration)).collect();
@@ -43,7 +43,7 @@ pub(crate) fn measure(
         server_cores: server_cores.ok_or("the server is gone")?,
     };
     for session in sessions {
-        session.stop().map_err(|error| error::chain(&error))?;
+        session.stop().map_err(|error| chain(&error))?;
     }
     Ok(idle)
 }

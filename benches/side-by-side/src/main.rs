@@ -37,26 +37,25 @@ mod table;
 mod target;
 mod workload;
 
-use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser as _;
+use vfiomux_bench_daemon::chain;
 
 use crate::arguments::Arguments;
 use crate::error::BenchError;
-use crate::server::ours;
 
 fn main() -> ExitCode {
     // Our own contender is this program, run again: what is measured is what was built with it.
-    if env::args_os().nth(1).is_some_and(|role| role == ours::ROLE) {
-        return ours::serve();
+    if let Some(ended) = vfiomux_bench_daemon::served() {
+        return ended;
     }
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("side-by-side: {}", error::chain(&error));
+            eprintln!("side-by-side: {}", chain(&error));
             ExitCode::FAILURE
         }
     }

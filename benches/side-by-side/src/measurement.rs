@@ -7,11 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use vfiomux_bench_daemon::chain;
 use vfiomux_load::report::{Percentile, Report};
 
 use crate::server::Server;
 use crate::workload::Workload;
-use crate::{cpu_time, error, instructions};
+use crate::{cpu_time, instructions};
 
 /// How much longer than planned a run may take, before it is ended.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -128,7 +129,7 @@ pub(crate) fn measure(
         thread::sleep(LOOK_AGAIN);
     }
     let report =
-        client.join().map_err(|_| "the client panicked".to_owned())?.map_err(|error| error::chain(&error))?;
+        client.join().map_err(|_| "the client panicked".to_owned())?.map_err(|error| chain(&error))?;
     let used = used.ok_or("the server is gone")?;
     figures(&report, used)
 }
@@ -136,7 +137,7 @@ pub(crate) fn measure(
 /// Writes a disk once.
 pub(crate) fn fill(socket: &Path, client: u32, disk_bytes: u64) -> Result<(), String> {
     let arguments = crate::workload::fill(socket, client, disk_bytes).map_err(|error| error.to_string())?;
-    vfiomux_load::run(&arguments, Arc::new(AtomicBool::new(false))).map_err(|error| error::chain(&error))?;
+    vfiomux_load::run(&arguments, Arc::new(AtomicBool::new(false))).map_err(|error| chain(&error))?;
     Ok(())
 }
 

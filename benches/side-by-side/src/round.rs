@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
+use vfiomux_bench_daemon::chain;
 
 use crate::arguments::Arguments;
 use crate::cores::Cores;
@@ -129,7 +130,7 @@ impl Bench<'_> {
         let cpu = self.results.cores.server;
         eprintln!("{}: starting {}", group.name, contender.name);
         let started = Server::start(contender, group.disks, cpu, &directory.join(&contender.name))
-            .map_err(|error| crate::error::chain(&error));
+            .map_err(|error| chain(&error));
         let filled = started.and_then(|server| {
             if contender.backing.needs_filling() {
                 let disk_bytes = contender.backing.disk_bytes(group.disks);

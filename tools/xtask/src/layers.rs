@@ -55,10 +55,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vfiomux-load", &["vfiomux-frontend", "vfiomux-guest", "vfiomux-plot", "vfiomux-spec"]),
     (
         "vfiomux-side-by-side",
-        &["vfiomux-daemon", "vfiomux-frontend", "vfiomux-load", "vfiomux-plot", "vfiomux-rpc"],
+        &["vfiomux-bench-daemon", "vfiomux-frontend", "vfiomux-load", "vfiomux-plot", "vfiomux-rpc"],
     ),
-    ("vfiomux-isolation", &["vfiomux-daemon", "vfiomux-load", "vfiomux-plot", "vfiomux-rpc"]),
-    ("vfiomux-containment", &["vfiomux-daemon", "vfiomux-load", "vfiomux-plot", "vfiomux-rpc"]),
+    ("vfiomux-isolation", &["vfiomux-bench-daemon", "vfiomux-load", "vfiomux-plot", "vfiomux-rpc"]),
+    ("vfiomux-containment", &["vfiomux-bench-daemon", "vfiomux-load", "vfiomux-plot", "vfiomux-rpc"]),
+    ("vfiomux-bench-daemon", &["vfiomux-daemon", "vfiomux-rpc"]),
     ("vfiomux-demo", &["vfiomux-daemon", "vfiomux-rpc", "vfiomux-guest", "vfiomux-spec", "vfiomux-frontend"]),
     ("xtask", &[]),
     // The benches hold both ends of each part of the data path.
