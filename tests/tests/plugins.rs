@@ -142,3 +142,42 @@ fn a_plugin_that_cannot_begin_at_a_start_denies_what_is_new() {
     daemon.ctl(&Held::create("more"));
     daemon.terminate();
 }
+
+/// A plugin host that runs the real one, and, when there is a file `crash`, kills the daemon as soon as its own plugin has ended.
+fn crashing_host(directory: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (host, crash) = (workspace_program("vfiomux-plugin-host"), directory.join("crash"));
+    let script = format!(
+        "#!/bin/sh\n'{}' \"$1\" \"$2\" $$ \"$4\"\nrm '{}' 2>/dev/null && kill -KILL $PPID\n",
+        text(&host),
+        text(&crash)
+    );
+    let path = directory.join("crashing-host");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// W1, T3: a plugin that has taken another's place has it after a crash, however soon that comes.
+#[test]
+fn a_crash_as_soon_as_a_plugin_has_been_replaced_does_not_bring_the_old_one_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = format!("plugin_host = {:?}\n", crashing_host(directory.path()));
+    let start = || Vfiomuxd::start_with_config(directory.path(), &["ram:size=64M"], &config);
+    let orders = |name: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, format!("create deny the {name} one says so\n")).unwrap();
+        path
+    };
+    let (old, new, faulty) = (orders("old"), orders("new"), library("faulty"));
+    let daemon = start();
+    daemon.ctl(&["plugin", "load", "faulty", "--library", text(&faulty), "--config", text(&old)]);
+    std::fs::write(directory.path().join("crash"), "").unwrap();
+    let replaced = daemon.try_ctl(&["plugin", "replace", "faulty", "--config", text(&new)]);
+    assert!(!replaced.status.success(), "the daemon was killed before it could answer");
+    daemon.kill();
+    let daemon = start();
+    let refused = daemon.ctl_refused(&Held::create("disk"));
+    assert!(refused.contains("the new one says so"), "{refused}");
+    daemon.terminate();
+}

@@ -156,7 +156,8 @@ pub enum Record {
         /// Address of the function.
         address: String,
     },
-    /// A policy plugin was loaded, or put into the place of the one with its name.
+    /// A policy plugin is to be asked from here on, in the place of the one with its name if there is one. It has begun, and may
+    /// not have been asked yet when the daemon ends: a start loads it all the same.
     PluginLoaded(Plugin),
     /// A policy plugin was unloaded.
     PluginUnloaded {

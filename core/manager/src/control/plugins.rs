@@ -1,8 +1,15 @@
 //! Plugins: loaded, replaced, unloaded, and how they fare.
 //!
 //! ```text
-//!   plugin.load ─► starter thread: start a host, have it begin ─► journal ─► policy thread: into the chain
+//!   plugin.load ────► starter thread: start a host, have it begin ─► journal ─► policy thread: into the chain
+//!   plugin.replace ─► starter thread: the same ─► policy thread: compare ─► journal ─► policy thread: switch
+//!   plugin.unload ──────────────────────────────────────────────────────► journal ─► policy thread: out of the chain
 //! ```
+//!
+//! The journal comes before the effect. A crash between the two is over at the next start, which goes by the journal: a
+//! successor that was on record and never got to answer has the place then. It had begun, it had answered about every channel, and
+//! whoever asked for it was told nothing yet. While a replacement is written down the policy thread waits for the control thread,
+//! which never waits for it.
 //!
 //! A host is started and made to begin on a thread of its own, so that nobody's question waits for that. What an operator
 //! loads is journalled and loaded again at every start; what the configuration file names is loaded at every start anyway.
@@ -11,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use vfiomux_policy::wire::LogLevel;
@@ -306,9 +314,10 @@ impl Control {
     ) {
         let channels = self.channels_as_asked();
         let (name, state) = (successor.name.clone(), host.state());
+        let record = self.replacement_record(&successor);
         self.policies.run(
             move |chain| {
-                let replaced = chain.replace(&name, host, &channels, dry_run);
+                let replaced = chain.replace(&name, host, &channels, dry_run, record);
                 (replaced, chain.states(), chain.take_events())
             },
             move |control, (replaced, states, events)| {
@@ -323,7 +332,7 @@ impl Control {
                 let plugin = if dry_run {
                     state.map(|state| info(&state, &successor, origin)).ok_or_else(|| internal(&"no state"))
                 } else {
-                    control.plugin_replaced(&successor, origin, &replaced, caller);
+                    control.plugin_replaced(&successor, &replaced, caller);
                     control.plugin_among(&states, &name)
                 };
                 let answer = plugin.map(|plugin| replacement(plugin, replaced));
@@ -332,18 +341,30 @@ impl Control {
         );
     }
 
-    fn plugin_replaced(
-        &mut self,
-        successor: &Plugin,
-        origin: PluginOrigin,
-        replaced: &Replaced,
-        caller: Caller,
-    ) {
-        let name = &successor.name;
-        // What the configuration file names is as the file says when the daemon starts again.
-        if origin == PluginOrigin::Operator {
-            self.journal_append(&Record::PluginLoaded(successor.clone()));
+    /// What puts a plugin on record that is about to take a place, from the policy thread, which waits until that is done.
+    fn replacement_record(&self, successor: &Plugin) -> impl FnOnce() -> Result<(), String> + Send + use<> {
+        let (poster, successor) = (self.poster.clone(), successor.clone());
+        move || {
+            let (say, hear) = mpsc::channel();
+            poster.post(move |control| {
+                // The policy thread waits for it.
+                let _ = say.send(control.record_replacement(successor));
+            });
+            hear.recv().unwrap_or_else(|_| Err("the daemon is ending".to_owned()))
         }
+    }
+
+    fn record_replacement(&mut self, successor: Plugin) -> Result<(), String> {
+        let known = self.plugins.get(&successor.name);
+        // What the configuration file names is as the file says when the daemon starts again.
+        if known.is_some_and(|known| known.origin == PluginOrigin::Configuration) {
+            return Ok(());
+        }
+        self.journal.append(&Record::PluginLoaded(successor)).map_err(|error| error.to_string())
+    }
+
+    fn plugin_replaced(&mut self, successor: &Plugin, replaced: &Replaced, caller: Caller) {
+        let name = &successor.name;
         if let Some(known) = self.plugins.get_mut(name) {
             known.setting = successor.clone();
         }
@@ -553,6 +574,9 @@ fn cannot_begin(plugin: &Plugin, why: &str) -> RpcError {
 }
 
 fn refused(name: &str, error: &ChainError) -> RpcError {
+    if let ChainError::Unrecorded { .. } = error {
+        return internal(error);
+    }
     RpcError::new(ErrorCode::Conflict, error.to_string())
         .about(format!("plugin {name}"))
         .next("see vfiomuxctl plugin list")

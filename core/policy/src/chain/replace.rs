@@ -26,6 +26,14 @@ pub enum ChainError {
         /// The name.
         name: String,
     },
+    /// The successor could not be put on record. Its predecessor stays.
+    #[error("the new {name} does not take its place, which could not be put on record: {why}")]
+    Unrecorded {
+        /// The name.
+        name: String,
+        /// What went wrong.
+        why: String,
+    },
     /// The successor failed while it was asked about the channels that there are. Its predecessor stays.
     #[error("the new {name} does not answer: {why}")]
     Unanswered {
@@ -102,16 +110,19 @@ impl Chain {
     /// Puts another policy into the place of a plugin.
     ///
     /// The new one is offered the present one's state, and both are asked about every channel that there is, as it is. Where that
-    /// is all that was wanted (`dry_run`), the new one is ended. Otherwise it takes the place, between two questions.
+    /// is all that was wanted (`dry_run`), the new one is ended. Otherwise it takes the place, between two questions, as soon as
+    /// `record` has made durable that it has it: nothing can go wrong from there on but a crash, and who comes after that reads
+    /// whose the place is.
     ///
     /// # Errors
-    /// There is no such plugin, or the new one does not answer; the present one stays.
+    /// There is no such plugin, the new one does not answer, or it cannot be put on record; the present one stays.
     pub fn replace(
         &mut self,
         name: &str,
         mut successor: Box<dyn Policy>,
         channels: &[Create],
         dry_run: bool,
+        record: impl FnOnce() -> Result<(), String>,
     ) -> Result<Replaced, ChainError> {
         let found = self.links.iter_mut().skip(1).find(|link| link.policy.name() == name);
         let Some(Link { policy: present, .. }) = found else {
@@ -125,12 +136,20 @@ impl Chain {
                 Err(why) => StateOffer::Refused { why },
             },
         };
-        let compared = compare(present.as_mut(), successor.as_mut(), channels);
-        let differences = match compared {
+        let unanswered = |why| ChainError::Unanswered { name: name.to_owned(), why };
+        let unrecorded = |why| ChainError::Unrecorded { name: name.to_owned(), why };
+        let compared = compare(present.as_mut(), successor.as_mut(), channels).map_err(unanswered);
+        let recorded = compared.and_then(|differences| {
+            if !dry_run {
+                record().map_err(unrecorded)?;
+            }
+            Ok(differences)
+        });
+        let differences = match recorded {
             Ok(differences) => differences,
-            Err(why) => {
+            Err(error) => {
                 successor.end();
-                return Err(ChainError::Unanswered { name: name.to_owned(), why });
+                return Err(error);
             }
         };
         let mut leaving = if dry_run { successor } else { std::mem::replace(present, successor) };

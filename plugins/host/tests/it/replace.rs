@@ -8,7 +8,8 @@ use crate::world::{begun, chain, create, denial, faulty, library_of, spec, state
 fn a_dry_run_tells_the_differences_and_keeps_the_present_plugin() {
     let mut chain = chain(faulty("p", ""));
     let pid = state(&chain).pid;
-    let replaced = chain.replace("p", begun(faulty("p", "create deny enough")), &[create()], true).unwrap();
+    let replaced =
+        chain.replace("p", begun(faulty("p", "create deny enough")), &[create()], true, || Ok(())).unwrap();
     let [difference] = replaced.differences.as_slice() else { panic!("{replaced:?}") };
     assert_eq!((&difference.before, &difference.after), (&Verdict::Allow, &Verdict::deny("enough")));
     assert_eq!(difference.channel, "disk-a");
@@ -20,7 +21,7 @@ fn a_dry_run_tells_the_differences_and_keeps_the_present_plugin() {
 fn the_new_plugin_answers_from_the_next_question_on() {
     let mut chain = chain(faulty("p", "create deny the old"));
     let before = state(&chain).pid;
-    chain.replace("p", begun(faulty("p", "create deny the new")), &[create()], false).unwrap();
+    chain.replace("p", begun(faulty("p", "create deny the new")), &[create()], false, || Ok(())).unwrap();
     assert_eq!(denial(&mut chain), "p: the new");
     assert_ne!(state(&chain).pid, before);
 }
@@ -29,7 +30,8 @@ fn the_new_plugin_answers_from_the_next_question_on() {
 #[test]
 fn a_new_plugin_that_crashes_when_it_is_compared_is_not_taken() {
     let mut chain = chain(faulty("p", ""));
-    let refused = chain.replace("p", begun(faulty("p", "create crash")), &[create()], false).unwrap_err();
+    let refused =
+        chain.replace("p", begun(faulty("p", "create crash")), &[create()], false, || Ok(())).unwrap_err();
     assert!(matches!(&refused, ChainError::Unanswered { why, .. } if why.contains("SIGABRT")), "{refused}");
     assert!(chain.ask(create()).outcome.is_ok());
 }
@@ -41,7 +43,7 @@ fn a_plugin_that_is_down_can_be_replaced() {
     let mut down = PluginHost::new(faulty("p", "create dance"));
     assert!(down.begin().is_err());
     chain.load(0, Box::new(down)).unwrap();
-    let replaced = chain.replace("p", begun(faulty("p", "")), &[create()], false).unwrap();
+    let replaced = chain.replace("p", begun(faulty("p", "")), &[create()], false, || Ok(())).unwrap();
     assert!(matches!(replaced.differences[0].before, Verdict::Unanswered { .. }));
     assert_eq!(state(&chain).status, PluginStatus::Running);
     assert!(chain.ask(create()).outcome.is_ok());
@@ -90,7 +92,7 @@ fn state_goes_from_the_old_to_the_new() {
     assert_eq!(denial(&mut chain), "p: count 1");
     assert_eq!(denial(&mut chain), "p: count 2");
     let live = [Create { dry_run: true, ..create() }];
-    let replaced = chain.replace("p", begun(spec("p", &library)), &live, false).unwrap();
+    let replaced = chain.replace("p", begun(spec("p", &library)), &live, false, || Ok(())).unwrap();
     assert_eq!(replaced.state, StateOffer::Taken { bytes: 4 });
     assert_eq!((replaced.differences, replaced.channels), (vec![], 1));
     assert_eq!(denial(&mut chain), "p: count 3");
@@ -101,7 +103,8 @@ fn state_that_the_new_one_cannot_use_is_told_and_done_without() {
     let (_directory, library) = library_of(COUNTER);
     let mut chain = chain(spec("p", &library));
     assert_eq!(denial(&mut chain), "p: count 1");
-    let replaced = chain.replace("p", begun(faulty("p", "restore deny not mine")), &[], false).unwrap();
+    let replaced =
+        chain.replace("p", begun(faulty("p", "restore deny not mine")), &[], false, || Ok(())).unwrap();
     assert!(matches!(&replaced.state, StateOffer::Refused { .. }), "{replaced:?}");
     assert!(chain.ask(create()).outcome.is_ok());
 }

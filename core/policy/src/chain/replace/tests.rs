@@ -78,12 +78,19 @@ impl World {
     }
 }
 
+/// Of what takes no place, nothing is recorded.
+fn never() -> Result<(), String> {
+    panic!("nothing is to be recorded")
+}
+
 #[test]
 fn a_dry_run_tells_the_differences_and_changes_nothing() {
     let mut world = World::new();
     let successor = world.cap("low", 50, true);
-    let replaced =
-        world.chain.replace("low", successor, &[question(40), question(70), question(200)], true).unwrap();
+    let replaced = world
+        .chain
+        .replace("low", successor, &[question(40), question(70), question(200)], true, never)
+        .unwrap();
     let [difference] = replaced.differences.as_slice() else { panic!("{replaced:?}") };
     assert_eq!((difference.channel.as_str(), &difference.before), ("disk-70", &Verdict::Allow));
     assert_eq!((&difference.after, replaced.channels), (&Verdict::deny("too large"), 3));
@@ -96,11 +103,35 @@ fn a_successor_takes_the_place_and_the_state() {
     let mut world = World::new();
     world.denied_by(70);
     let successor = world.cap("low", 50, true);
-    let replaced = world.chain.replace("low", successor, &[], false).unwrap();
+    let replaced = world.chain.replace("low", successor, &[], false, || Ok(())).unwrap();
     assert_eq!(replaced.state, StateOffer::Taken { bytes: 1 });
     assert_eq!(world.ended(), ["low 100 ends"]);
     assert_eq!(world.denied_by(70), Some("low".to_owned()));
     assert_eq!(world.chain.names().collect::<Vec<_>>(), ["default", "low", "high"]);
+}
+
+/// T3: who has the place is on record before it is given away.
+#[test]
+fn a_successor_is_put_on_record_before_it_takes_the_place() {
+    let mut world = World::new();
+    let (successor, diary) = (world.cap("low", 50, true), Arc::clone(&world.diary));
+    let record = || {
+        diary.lock().unwrap().push("on record".to_owned());
+        Ok(())
+    };
+    world.chain.replace("low", successor, &[question(1)], false, record).unwrap();
+    assert_eq!(world.ended(), ["on record", "low 100 ends"]);
+}
+
+#[test]
+fn a_successor_that_cannot_be_put_on_record_takes_no_place() {
+    let mut world = World::new();
+    let successor = world.cap("low", 50, true);
+    let refused =
+        world.chain.replace("low", successor, &[], false, || Err("no space".to_owned())).unwrap_err();
+    assert!(matches!(&refused, ChainError::Unrecorded { why, .. } if why == "no space"), "{refused}");
+    assert_eq!(world.ended(), ["low 50 ends"]);
+    assert_eq!(world.denied_by(70), None);
 }
 
 /// ISO2: a plugin that does not answer takes nobody's place.
@@ -108,7 +139,7 @@ fn a_successor_takes_the_place_and_the_state() {
 fn a_successor_that_does_not_answer_takes_no_place() {
     let mut world = World::new();
     let successor = world.cap("low", 50, false);
-    let refused = world.chain.replace("low", successor, &[question(1)], false).unwrap_err();
+    let refused = world.chain.replace("low", successor, &[question(1)], false, never).unwrap_err();
     assert!(matches!(refused, ChainError::Unanswered { .. }));
     assert_eq!(world.ended(), ["low 50 ends"]);
     assert_eq!(world.denied_by(70), None);
@@ -121,7 +152,10 @@ fn names_are_unique_and_the_built_in_policy_stays() {
     assert!(matches!(world.chain.load(9, again), Err(ChainError::Taken { .. })));
     assert!(matches!(world.chain.unload("default"), Err(ChainError::Unknown { .. })));
     let other = world.cap("default", 1, true);
-    assert!(matches!(world.chain.replace("default", other, &[], false), Err(ChainError::Unknown { .. })));
+    assert!(matches!(
+        world.chain.replace("default", other, &[], false, never),
+        Err(ChainError::Unknown { .. })
+    ));
     world.chain.unload("low").unwrap();
     assert_eq!(world.chain.names().collect::<Vec<_>>(), ["default", "high"]);
     assert_eq!(world.denied_by(500), None);
