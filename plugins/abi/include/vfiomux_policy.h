@@ -47,7 +47,8 @@ struct vfiomux_text {
   size_t len_bytes;
 };
 
-// What a hook answers. Any number may come back; only these three mean something, and any other is a denial.
+// What a hook answers. Any number may come back, and only these three mean something. Any other is no answer: the plugin is taken
+// for broken, its process is killed and started again, and what holds is what holds for a plugin that does not answer.
 typedef uint32_t vfiomux_verdict;
 // As asked.
 #define VFIOMUX_VERDICT_ALLOW 0
@@ -95,12 +96,13 @@ struct vfiomux_init_request {
 typedef uint32_t vfiomux_refused;
 // Taken.
 #define VFIOMUX_REFUSED_TAKEN 0
-// The sink holds as much as it may.
+// The sink holds as much as it may. An answer that was cut is no answer, whatever the hook then returns.
 #define VFIOMUX_REFUSED_FULL 1
 // It makes no sense: a null pointer, or a channel that the request did not name.
 #define VFIOMUX_REFUSED_SENSELESS 2
 
-// What an amendment may change. Any number may come back; one that the request does not have is a denial.
+// What an amendment may change. Any number may come back; one that the request does not have, or to a value that it cannot have,
+// makes the answer a denial that says so. Of new guarantees, it makes that retune nothing.
 typedef uint32_t vfiomux_setting;
 // A channel's size.
 #define VFIOMUX_SETTING_SIZE_BYTES 1

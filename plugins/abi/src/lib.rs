@@ -24,10 +24,11 @@
 //!
 //! # What a plugin may rely on
 //!
-//! Text is UTF-8 with a length and without a NUL. What a request points to is gone when the hook returns. An answer is a
-//! raw `u32` and what was given to the sink: a number that is none of [`RawVerdict`]'s is a denial, an amendment of a setting
-//! that the request does not have is a denial that says so. A hook that is null allows, or changes nothing. A hook has a
-//! deadline; who misses it is killed, and the plugin's fallback applies: creation denied, guarantees kept, the end allowed.
+//! Text is UTF-8 with a length and without a NUL. What a request points to is gone when the hook returns. A hook that is null
+//! allows, or changes nothing. An answer is a raw `u32` and what was given to the sink; an amendment of a setting that the request
+//! does not have is a denial that says so. A number that is none of [`RawVerdict`]'s, or more than a sink takes, is no answer at
+//! all, and neither is silence beyond the hook's deadline: the plugin's process is killed and started again, and the hook's fallback
+//! holds: creation denied, guarantees kept, the end allowed.
 #![no_std]
 
 mod check;

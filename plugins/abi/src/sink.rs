@@ -12,7 +12,7 @@ pub struct Refused(pub u32);
 impl Refused {
     /// Taken.
     pub const TAKEN: Self = Self(0);
-    /// The sink holds as much as it may.
+    /// The sink holds as much as it may. An answer that was cut is no answer, whatever the hook then returns.
     pub const FULL: Self = Self(1);
     /// It makes no sense: a null pointer, or a channel that the request did not name.
     pub const SENSELESS: Self = Self(2);

@@ -7,7 +7,8 @@ pub const RETUNES_MAX: usize = 4096;
 /// Most bytes of state that a plugin may leave to its successor.
 pub const STATE_BYTES_MAX: usize = 1 << 20;
 
-/// What a hook answers. Any number may come back; only these three mean something, and any other is a denial.
+/// What a hook answers. Any number may come back, and only these three mean something. Any other is no answer: the plugin is taken
+/// for broken, its process is killed and started again, and what holds is what holds for a plugin that does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct RawVerdict(pub u32);
@@ -21,7 +22,8 @@ impl RawVerdict {
     pub const AMEND: Self = Self(2);
 }
 
-/// What an amendment may change. Any number may come back; one that the request does not have is a denial.
+/// What an amendment may change. Any number may come back; one that the request does not have, or to a value that it cannot have,
+/// makes the answer a denial that says so. Of new guarantees, it makes that retune nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Setting(pub u32);
@@ -70,6 +72,11 @@ impl Setting {
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         NAMES.iter().find(|(setting, _)| *setting == self).map(|(_, name)| *name)
+    }
+
+    /// Every setting that there is, with its name.
+    pub fn all() -> impl Iterator<Item = (Self, &'static str)> {
+        NAMES.into_iter()
     }
 
     /// The setting with a name.

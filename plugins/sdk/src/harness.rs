@@ -2,7 +2,8 @@
 //! A plugin host in miniature: no process of its own, no deadline, no daemon.
 //!
 //! A [`Harness`] calls a policy through the table that it exports, with C structures, as the plugin host does. So a test sees
-//! what the daemon would: a panic as a denial, an answer that is no verdict as a denial that says so.
+//! what the daemon would: a panic as a denial. An answer that is no verdict is a denial that says so here; the daemon would end the
+//! plugin's process for it, and do without an answer.
 //!
 //! ```
 //! use vfiomux_plugin::harness::Harness;
