@@ -50,9 +50,10 @@ pub use host::{
 pub use question::{
     Attach, Claim, Create, Destroy, Discover, Fallback, Hook, Migrate, Question, Session, Tune,
 };
-pub use setting::{AmendError, Amendment, Setting};
+pub use setting::{AmendError, Amendment};
 pub use telemetry::{Fault, FaultKind, Pressure, PressureKind, Retune, Sample, Telemetry, Tick};
 pub use verdict::Verdict;
+pub use vfiomux_plugin_abi::Setting;
 
 use std::time::Instant;
 

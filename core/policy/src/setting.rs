@@ -1,89 +1,31 @@
 use serde::{Deserialize, Serialize};
+use vfiomux_plugin_abi::Setting;
 
 use crate::{Channel, Guarantees, Objective, RateLimit};
-
-/// What a verdict may amend, as a number. Any number may come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Setting(pub u32);
-
-impl Setting {
-    /// [`Channel::size_bytes`].
-    pub const SIZE_BYTES: Self = Self(1);
-    /// [`Channel::queues`].
-    pub const QUEUES: Self = Self(2);
-    /// [`Channel::read_only`]: 0 or 1.
-    pub const READ_ONLY: Self = Self(3);
-    /// Rate of [`Guarantees::ops`]. Of this and every other rate, 0 takes the limit away.
-    pub const OPS: Self = Self(16);
-    /// Burst of [`Guarantees::ops`]. Of this and every other burst, 0 leaves it to the daemon; the limit must be there.
-    pub const OPS_BURST: Self = Self(17);
-    /// Rate of [`Guarantees::bytes`].
-    pub const BYTES: Self = Self(18);
-    /// Burst of [`Guarantees::bytes`].
-    pub const BYTES_BURST: Self = Self(19);
-    /// Rate of [`Guarantees::read_ops`].
-    pub const READ_OPS: Self = Self(20);
-    /// Burst of [`Guarantees::read_ops`].
-    pub const READ_OPS_BURST: Self = Self(21);
-    /// Rate of [`Guarantees::read_bytes`].
-    pub const READ_BYTES: Self = Self(22);
-    /// Burst of [`Guarantees::read_bytes`].
-    pub const READ_BYTES_BURST: Self = Self(23);
-    /// Rate of [`Guarantees::write_ops`].
-    pub const WRITE_OPS: Self = Self(24);
-    /// Burst of [`Guarantees::write_ops`].
-    pub const WRITE_OPS_BURST: Self = Self(25);
-    /// Rate of [`Guarantees::write_bytes`].
-    pub const WRITE_BYTES: Self = Self(26);
-    /// Burst of [`Guarantees::write_bytes`].
-    pub const WRITE_BYTES_BURST: Self = Self(27);
-    /// [`Guarantees::reservation_ops`]; 0 takes it away.
-    pub const RESERVATION_OPS: Self = Self(32);
-    /// [`Guarantees::share`]; 0 is the share of whoever asked for none.
-    pub const SHARE: Self = Self(33);
-    /// [`Objective::latency_ns`], at the 99th percentile when there was no objective; 0 takes it away.
-    pub const OBJECTIVE_LATENCY_NS: Self = Self(34);
-    /// [`Objective::permille`], from 1 to 999; the objective must be there.
-    pub const OBJECTIVE_PERMILLE: Self = Self(35);
-
-    /// Every setting there is, with the name that people read.
-    pub const ALL: [(Self, &'static str); 19] = [
-        (Self::SIZE_BYTES, "size_bytes"),
-        (Self::QUEUES, "queues"),
-        (Self::READ_ONLY, "read_only"),
-        (Self::OPS, "ops"),
-        (Self::OPS_BURST, "ops_burst"),
-        (Self::BYTES, "bytes"),
-        (Self::BYTES_BURST, "bytes_burst"),
-        (Self::READ_OPS, "read_ops"),
-        (Self::READ_OPS_BURST, "read_ops_burst"),
-        (Self::READ_BYTES, "read_bytes"),
-        (Self::READ_BYTES_BURST, "read_bytes_burst"),
-        (Self::WRITE_OPS, "write_ops"),
-        (Self::WRITE_OPS_BURST, "write_ops_burst"),
-        (Self::WRITE_BYTES, "write_bytes"),
-        (Self::WRITE_BYTES_BURST, "write_bytes_burst"),
-        (Self::RESERVATION_OPS, "reservation_ops"),
-        (Self::SHARE, "share"),
-        (Self::OBJECTIVE_LATENCY_NS, "objective_latency_ns"),
-        (Self::OBJECTIVE_PERMILLE, "objective_permille"),
-    ];
-
-    /// The name that people read; none for a number that is no setting.
-    #[must_use]
-    pub fn name(self) -> Option<&'static str> {
-        Self::ALL.iter().find(|(setting, _)| *setting == self).map(|(_, name)| *name)
-    }
-}
 
 /// One setting, and the value that it must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Amendment {
-    /// Which.
+    /// Which. Any number may come back from a plugin.
+    #[serde(with = "number")]
     pub setting: Setting,
     /// Its value, in its unit.
     pub value: u64,
+}
+
+/// On the wire, a setting is the number that crosses the ABI.
+mod number {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use vfiomux_plugin_abi::Setting;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+    pub(super) fn serialize<S: Serializer>(setting: &Setting, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u32(setting.0)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Setting, D::Error> {
+        u32::deserialize(from).map(Setting)
+    }
 }
 
 /// An amendment that makes no sense. The phrase goes on from the name of the policy.

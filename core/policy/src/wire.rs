@@ -9,6 +9,7 @@
 //! larger, is not JSON, or answers another question makes the host a liar, which is the end of it.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use vfiomux_plugin_abi::{REASON_BYTES_MAX, STATE_BYTES_MAX};
 
 use crate::{
     Attach, Claim, Create, Destroy, Discover, Fault, Hook, Migrate, Pressure, Retune, Session, Tick, Tune,
@@ -21,16 +22,14 @@ pub const VERSION: u32 = 1;
 pub const QUESTION_BYTES_MAX: usize = 8 << 20;
 /// Most bytes of an answer's text.
 pub const ANSWER_BYTES_MAX: usize = 2 << 20;
-/// Most bytes of an attachment.
-pub const ATTACHMENT_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of an attachment: what a plugin may leave to its successor.
+pub const ATTACHMENT_BYTES_MAX: usize = STATE_BYTES_MAX;
 /// Most lines of log that come with one answer.
 pub const LOG_LINES_MAX: usize = 32;
-/// Most bytes of a line of log, of a reason, and of any other phrase.
-pub const PHRASE_BYTES_MAX: usize = 1024;
-/// Most retunes in one answer.
-pub const RETUNES_MAX: usize = 4096;
-/// Most amendments in one verdict or retune.
-pub const AMENDMENTS_MAX: usize = 64;
+/// Most bytes of a line of log, and of any other phrase: as many as a reason may have.
+pub const PHRASE_BYTES_MAX: usize = REASON_BYTES_MAX;
+// Most in one answer.
+pub use vfiomux_plugin_abi::{AMENDMENTS_MAX, RETUNES_MAX};
 
 const HEADER_BYTES: usize = 8;
 

@@ -135,8 +135,6 @@ fn row(sample: &Sample, channel: &ChannelSubject) -> abi::ChannelTelemetry {
 
 #[cfg(test)]
 mod tests {
-    use vfiomux_policy::Setting;
-
     use super::*;
 
     #[test]
@@ -152,31 +150,5 @@ mod tests {
         );
         assert_eq!(subject._labels[0].value.len_bytes, 4);
         assert_eq!(subject._guarantees.ops, abi::RateLimit { per_second: 5, burst: 0 });
-    }
-
-    #[test]
-    fn settings_have_the_same_numbers_on_both_sides() {
-        let theirs = [
-            abi::Setting::SIZE_BYTES,
-            abi::Setting::QUEUES,
-            abi::Setting::READ_ONLY,
-            abi::Setting::OPS,
-            abi::Setting::OPS_BURST,
-            abi::Setting::BYTES,
-            abi::Setting::BYTES_BURST,
-            abi::Setting::READ_OPS,
-            abi::Setting::READ_OPS_BURST,
-            abi::Setting::READ_BYTES,
-            abi::Setting::READ_BYTES_BURST,
-            abi::Setting::WRITE_OPS,
-            abi::Setting::WRITE_OPS_BURST,
-            abi::Setting::WRITE_BYTES,
-            abi::Setting::WRITE_BYTES_BURST,
-            abi::Setting::RESERVATION_OPS,
-            abi::Setting::SHARE,
-            abi::Setting::OBJECTIVE_LATENCY_NS,
-            abi::Setting::OBJECTIVE_PERMILLE,
-        ];
-        assert_eq!(Setting::ALL.map(|(setting, _)| setting.0), theirs.map(|setting| setting.0));
     }
 }

@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vfiomux-plugin-slo-guard", &["vfiomux-plugin"]),
     ("vfiomux-plugin-tiers", &["vfiomux-plugin"]),
     ("vfiomux-plugin-tenant-quota", &["vfiomux-plugin"]),
-    ("vfiomux-policy", &[]),
+    ("vfiomux-policy", &["vfiomux-plugin-abi"]),
     ("vfiomux-plugin-host", &["vfiomux-plugin-abi", "vfiomux-policy"]),
     ("vfiomux-qos", &[]),
     ("vfiomux-hw", &["vfiomux-spec"]),

@@ -16,7 +16,7 @@ fn what_is_given_is_copied_and_kept_in_order() {
     });
     assert_eq!((given.reason.as_str(), given.overflowed), ("no", false));
     let amendment = |setting, value| Amendment { setting, value };
-    assert_eq!(given.amendments, [amendment(Setting::SHARE, 7), amendment(Setting(9999), 8)]);
+    assert_eq!(given.amendments, [amendment(abi::Setting::SHARE, 7), amendment(abi::Setting(9999), 8)]);
 }
 
 #[test]
