@@ -12,6 +12,7 @@
 //!   frontend.rs, hostile.rs    hand-written rings ── socket ── vfiomuxd         frontend, daemon
 //!   load.rs                    vfiomux-load ── socket ── vfiomuxd               backend, daemon
 //!   refusals.rs                operator ── vfiomuxctl ── vfiomuxd               daemon
+//!   storm                      racing operators ── socket ── vfiomuxd, killed   daemon
 //!   world.rs                   guests ── sidecore ── driver ── device           world
 //! ```
 //!

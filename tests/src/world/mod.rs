@@ -46,7 +46,7 @@ use calamity::{Calamities, Reset};
 use channel::{Channel, Task};
 use disk::{DISK_BYTES, Disk};
 use host::{Host, Setup};
-use random::Random;
+pub use random::Random;
 use trace::Trace;
 use vm::Vm;
 
