@@ -12,6 +12,8 @@ use vfiomux_tests::world::{self, Failure, Sabotage, Settings, Summary};
 const STEPS: u64 = 4_000;
 /// The worlds that are always tried.
 const FIXED: u64 = 120;
+/// Worlds in which something was wrong once. The first: three channels go in one breath, and the one that stays is passed over.
+const ONCE_WRONG: [u64; 1] = [17_836_245_508_064_697_028];
 /// How many fresh ones are tried besides.
 const FRESH: u64 = 160;
 /// Worlds in which a broken rule must be noticed, in one of them at least.
@@ -67,7 +69,7 @@ fn fixed_worlds() {
         return;
     }
     let mut total = Summary::default();
-    (0..FIXED).for_each(|seed| add(&mut total, &live(seed)));
+    (0..FIXED).chain(ONCE_WRONG).for_each(|seed| add(&mut total, &live(seed)));
     println!("{total:#?}");
     let Summary { returned, failed, reconnects, memory_changes, suspends, resizes, replacements, .. } = total;
     let Summary { quarantines, faults, lanes_replaced, resets, crashes, strays, .. } = total;

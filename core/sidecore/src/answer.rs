@@ -467,7 +467,11 @@ impl<Q: BlockQueue> Sidecore<Q> {
         }
         let slot = seat.device;
         self.end_schedule(slot);
-        self.turns.retain(|&index| index != id.index);
+        if let Some(place) = self.turns.iter().position(|&index| index == id.index) {
+            self.turns.remove(place);
+            // Those behind it move up, and whoever comes first in the next breath still does.
+            self.first_turn -= usize::from(place < self.first_turn);
+        }
         Some(channel)
     }
 

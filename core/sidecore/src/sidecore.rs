@@ -74,7 +74,8 @@ pub struct Sidecore<Q: BlockQueue> {
     pub(crate) seats: Vec<Seat>,
     /// Indices of the seats that are taken, in the order in which they take their turns.
     pub(crate) turns: Vec<u16>,
-    /// Whose turn comes first in the next breath, by place in `turns`.
+    /// Whose turn comes first in the next breath, by place in `turns`; at most its length. From any further on the round would
+    /// end before it has come to everybody, and who is passed over may never have another reason for a turn.
     pub(crate) first_turn: usize,
     /// The rings of all channels, in no particular order.
     watches: Vec<Watch>,
@@ -239,6 +240,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
         if self.scheduled {
             self.open_windows(now_ns);
         }
+        debug_assert!(self.first_turn <= turns, "a round that begins behind its end");
         for step in 0..turns {
             let place = self.first_turn + step;
             let place = if place < turns { place } else { place - turns };

@@ -44,6 +44,23 @@ fn a_channel_that_was_quiet_is_served_in_the_breath_after_its_request() {
     }
 }
 
+/// V1, V4: whoever stays has its turn in the very breath in which the others go, wherever the round had come to. A ring's move is
+/// told once, so a turn that is missed is missed until the guest comes again.
+#[test]
+fn a_channel_has_its_turn_in_the_breath_in_which_others_go() {
+    const GUESTS: usize = 4;
+    for (stays, breaths) in (0..GUESTS).flat_map(|stays| (0..4).map(move |breaths| (stays, breaths))) {
+        let mut world = World::new(Plan { guests: GUESTS as u16, ..Plan::default() });
+        world.breathe(breaths);
+        world.guests[stays].request(RequestType::In, 0, 0, 512);
+        for other in (0..GUESTS).filter(|&guest| guest != stays) {
+            let channel = world.guests[other].id;
+            world.send(Order::RemoveChannel { channel });
+        }
+        assert_eq!(world.breath().requests, 1, "guest {stays}, {breaths} breaths into the round");
+    }
+}
+
 /// T1, D3: the sidecore's own look at a ring goes with the ring.
 #[test]
 fn nothing_is_kept_of_a_ring_that_was_stopped() {
