@@ -13,7 +13,8 @@ use vfiomux_rpc::{
     Addressing, Admin, Bounds, Calibration, Change, ChannelInfo, ChannelKind, Cost, Counters, DataMode,
     DeviceInfo, Distribution, Endpoint, EndpointMode, Event, Extent, FunctionClass, FunctionState, Health,
     Kept, Lane, Latency, Method, NamespaceInfo, NvmeInfo, Oper, Outcome, Plan, Pool, Pools, Reasons,
-    RegionInfo, ReservationHolder, Reservations, Roles, RpcError, Server, SessionInfo, VirtqueueInfo,
+    RegionInfo, Request, ReservationHolder, Reservations, Roles, RpcError, Server, SessionInfo,
+    VirtqueueInfo,
 };
 
 const WAKE: Token = Token(0);
@@ -48,14 +49,16 @@ impl Daemon {
                 for event in readiness.iter().filter(|event| event.token() != WAKE) {
                     server.ready(event);
                 }
-                while let Some(request) = server.next_request() {
-                    let connection = request.ticket.connection();
-                    server.reply(request.ticket, manager(&request.method, &request.change));
-                    if matches!(request.method, Method::EventsSubscribe(_)) {
+                while let Some(Request { ticket, method, change, .. }) = server.next_request() {
+                    let (connection, answer) = (ticket.connection(), manager(&method, &change));
+                    let subscribes = matches!(method, Method::EventsSubscribe(_));
+                    // Noted first: whoever is answered may look at once.
+                    log.lock().unwrap().push((method, change));
+                    server.reply(ticket, answer);
+                    if subscribes {
                         server.subscribe(connection, &events);
                         end.store(true, Ordering::Relaxed);
                     }
-                    log.lock().unwrap().push((request.method, request.change));
                 }
                 while server.next_closed().is_some() {}
             }
