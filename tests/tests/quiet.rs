@@ -1,7 +1,9 @@
 //! On the busy path the daemon makes no system call per request.
+//!
+//! Only the sidecore's are counted: what control does by the clock is no matter of requests, and on a slow machine it is more.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use vfiomux_tests::lab::Lab;
 const EXPECTED: [&str; 2] = ["write", "madvise"];
 
 #[test]
-fn a_busy_daemon_makes_no_system_call_per_request() {
+fn a_busy_sidecore_makes_no_system_call_per_request() {
     // strace comes with the lab.
     if Lab::find_or_skip().is_none() {
         return;
@@ -33,7 +35,7 @@ fn a_busy_daemon_makes_no_system_call_per_request() {
     });
     let others: u64 =
         calls.iter().filter(|(name, _)| !EXPECTED.contains(&name.as_str())).map(|call| call.1).sum();
-    // What there is belongs to the session's beginning and end, and to the control thread.
+    // What there is belongs to the session's beginning and end.
     assert!(
         others < load.operations / 50,
         "{others} system calls for {} requests: {calls:?}",
@@ -41,13 +43,24 @@ fn a_busy_daemon_makes_no_system_call_per_request() {
     );
 }
 
-/// Counts the system calls of all the daemon's threads while `work` is done.
+/// The daemon's only sidecore, as the kernel numbers threads.
+fn sidecore(daemon: &Vfiomuxd) -> String {
+    let tasks = format!("/proc/{}/task", daemon.pid().as_raw_nonzero());
+    let mut threads =
+        fs::read_dir(tasks).expect("the daemon runs").map(|entry| entry.expect("a thread").path());
+    let named =
+        |thread: &PathBuf| fs::read_to_string(thread.join("comm")).is_ok_and(|name| name == "sidecore-0\n");
+    let found = threads.find(named).expect("it has a sidecore");
+    found.file_name().expect("a number").to_string_lossy().into_owned()
+}
+
+/// Counts the system calls of the daemon's sidecore while `work` is done.
 fn counted_while(daemon: &Vfiomuxd, counts: &Path, work: impl FnOnce()) -> Vec<(String, u64)> {
     let complaints = counts.with_extension("log");
     let mut strace = Command::new("strace")
-        .args(["-f", "-c", "-o"])
+        .args(["-c", "-o"])
         .arg(counts)
-        .args(["-p", &daemon.pid().as_raw_nonzero().to_string()])
+        .args(["-p", &sidecore(daemon)])
         .stdin(Stdio::null())
         .stderr(fs::File::create(&complaints).expect("a file of our own"))
         .spawn()

@@ -58,10 +58,12 @@ fn s8_an_operator_retunes() {
     }
     assert_eq!((told.get("reservation_ops").number(), told.get("share").number()), (100, 3));
     assert_eq!(told.get("objective").sum(["permille", "latency_ns"]), 5_000_990);
-    work(20);
-    let limited = operator.call("channel.show", show.clone());
-    assert!(limited.get("counters").get("limited").number() > 0);
-    assert!(limited.get("counters").get("limited_ns").number() > 0);
+    // On a slow machine a guest that asks one by one may ask no faster than the limit affords it.
+    let limited = operator.call_until("channel.show", &show, |channel| {
+        work(20);
+        let counters = channel.get("counters");
+        counters.get("limited").number() > 0 && counters.get("limited_ns").number() > 0
+    });
     let latency = limited.get("latency");
     for part in ["ring_wait", "device"] {
         let times = latency.get(part);
