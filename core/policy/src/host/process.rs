@@ -2,11 +2,13 @@ use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{self, Child, ChildStderr, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 
 use super::fault::how;
 use super::{HostFault, PluginSpec};
@@ -179,12 +181,14 @@ impl Process {
         }
     }
 
-    /// The socket is closed: how the process ended, which is about to be seen.
+    /// The socket is closed: how the process ended, which is about to be seen. On a busy machine it may be seen late; a process
+    /// that is ending already ends as it would have, although it is killed now.
     fn ended(&mut self) -> HostFault {
-        let how = match self.reap_within(GRACE) {
-            Some(status) => how(status),
-            None => "closed its socket".to_owned(),
-        };
+        let status = self.reap_within(GRACE).or_else(|| {
+            let killed = self.child.kill().and_then(|()| self.child.wait()).ok();
+            killed.filter(|status| status.signal() != Some(Signal::KILL.as_raw()))
+        });
+        let how = status.map_or_else(|| "closed its socket".to_owned(), how);
         self.listen();
         HostFault::Died { how, last_words: phrase(&String::from_utf8_lossy(&self.last_words)) }
     }
