@@ -50,8 +50,8 @@ fn every_command_and_every_line_of_the_plugin_guide_works() {
         .expect("there is a shell");
     let (said, did) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{did}\n{said}");
-    for expected in ["tenant acme has its 1", "nobody writes today"] {
+    for expected in ["tenant acme has its 1", "nobody writes today", "no file and no thread here"] {
         assert!(did.contains(expected), "{expected:?} is not in:\n{did}");
     }
-    assert_eq!(said.matches("exit code 5").count(), 2, "{said}");
+    assert_eq!(said.matches("exit code 5").count(), 3, "{said}");
 }

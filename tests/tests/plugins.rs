@@ -1,3 +1,4 @@
+#![expect(unsafe_code, reason = "loads a plugin of this workspace into the test, as its author would")]
 //! Plugins in their sandboxes beside a whole daemon: what they do wrong costs nobody but who asks them.
 
 use std::path::{Path, PathBuf};
@@ -5,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use vfiomux_plugin::harness::{Exchange, Harness, Question, Recording};
+use vfiomux_plugin::{InitRequest, Verdict};
 use vfiomux_tests::daemon::Vfiomuxd;
 use vfiomux_tests::lab::workspace_program;
 
@@ -180,4 +183,46 @@ fn a_crash_as_soon_as_a_plugin_has_been_replaced_does_not_bring_the_old_one_back
     let refused = daemon.ctl_refused(&Held::create("disk"));
     assert!(refused.contains("the new one says so"), "{refused}");
     daemon.terminate();
+}
+
+/// What a daemon asks a plugin is written down by `plugin record`, and the plugin answers the same when the harness asks it again.
+#[test]
+fn what_a_daemon_asks_is_recorded_and_answered_again() {
+    let orders = "create deny the second after 1\ntune amend share 77\n";
+    let held = Held::new(orders);
+    let path = held.directory.path().join("asked.jsonl");
+    let mut recorder = std::process::Command::new(workspace_program("vfiomuxctl"))
+        .arg("--control")
+        .arg(held.daemon.control())
+        .args(["plugin", "record", "faulty", text(&path), "--questions", "5"])
+        .spawn()
+        .unwrap();
+    // Its first word comes when the daemon has begun to note.
+    let end = Instant::now() + PATIENCE;
+    while !path.exists() {
+        assert!(Instant::now() < end && recorder.try_wait().unwrap().is_none(), "nothing is recorded");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    held.daemon.ctl(&Held::create("first"));
+    held.daemon.ctl_refused(&Held::create("second"));
+    held.daemon.ctl(&["channel", "tune", "first", "--share", "50"]);
+    // Ticks bring the number up.
+    assert!(recorder.wait().unwrap().success());
+    held.daemon.terminate();
+
+    let recording = Recording::read(std::fs::read(&path).unwrap().as_slice()).unwrap();
+    assert_eq!(recording.questions().count(), 5);
+    let request = InitRequest { name: "faulty".to_owned(), configuration: orders.to_owned() };
+    // SAFETY: the library is of this workspace.
+    let mut harness = unsafe { Harness::load(&library("faulty"), &request) }.unwrap();
+    let answered = harness.replay(&recording);
+    let verdicts = |is: fn(&Question) -> bool| -> Vec<Verdict> {
+        let of = |exchange: &Exchange| exchange.answer.verdict.clone();
+        answered.iter().filter(|exchange| is(&exchange.question)).filter_map(of).collect()
+    };
+    let created = verdicts(|question| matches!(question, Question::Create(_)));
+    assert_eq!(created, [Verdict::Allow, Verdict::deny("the second")]);
+    // Asked once about what was wanted, and once more about what it made of that.
+    let tuned = verdicts(|question| matches!(question, Question::Tune(_)));
+    assert!(matches!(tuned[..], [Verdict::Amend(_), Verdict::Amend(_)]), "{tuned:?}");
 }

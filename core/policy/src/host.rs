@@ -19,8 +19,8 @@ use crate::wire::{
     Reply, Told, VERSION, encode, phrase,
 };
 use crate::{
-    Attach, Claim, Create, Destroy, Discover, Fault, Hook, Migrate, Policy, Pressure, Retune, Session, Tick,
-    Tune, Verdict,
+    Attach, Claim, Create, Destroy, Discover, Fault, Hook, Migrate, Policy, Pressure, Recorder, Retune,
+    Session, Tick, Tune, Verdict, recorder,
 };
 
 /// Most events that wait to be taken.
@@ -46,6 +46,7 @@ pub struct PluginHost {
     log_dropped: u64,
     events: VecDeque<PluginEvent>,
     missed: u64,
+    recorder: Recorder,
 }
 
 #[derive(Debug)]
@@ -73,6 +74,7 @@ impl PluginHost {
             log_dropped: 0,
             events: VecDeque::new(),
             missed: 0,
+            recorder: Recorder::default(),
         }
     }
 
@@ -204,7 +206,14 @@ impl PluginHost {
         matches!(self.life, Life::Running(_)) && !self.about.hooks.contains(&hook)
     }
 
-    fn verdict(&mut self, hook: Hook, call: impl FnOnce() -> Call) -> Verdict {
+    fn verdict(&mut self, hook: Hook, call: impl Fn() -> Call) -> Verdict {
+        self.recorder.note(|| recorder::asked(&call()));
+        let verdict = self.verdict_of(hook, call);
+        self.recorder.note(|| recorder::answered(&verdict));
+        verdict
+    }
+
+    fn verdict_of(&mut self, hook: Hook, call: impl FnOnce() -> Call) -> Verdict {
         if self.lacks(hook) {
             return Verdict::Allow;
         }
@@ -217,7 +226,14 @@ impl PluginHost {
         verdict
     }
 
-    fn retunes(&mut self, hook: Hook, call: impl FnOnce() -> Call) -> Vec<Retune> {
+    fn retunes(&mut self, hook: Hook, call: impl Fn() -> Call) -> Vec<Retune> {
+        self.recorder.note(|| recorder::asked(&call()));
+        let retunes = self.retunes_of(hook, call);
+        self.recorder.note(|| recorder::retuned(&retunes));
+        retunes
+    }
+
+    fn retunes_of(&mut self, hook: Hook, call: impl FnOnce() -> Call) -> Vec<Retune> {
         if self.lacks(hook) {
             return Vec::new();
         }
@@ -233,6 +249,20 @@ impl PluginHost {
                 Vec::new()
             }
         }
+    }
+
+    fn fault_of(&mut self, call: impl FnOnce() -> Call) -> (Verdict, Vec<Retune>) {
+        if self.lacks(Hook::Fault) {
+            return (Verdict::Allow, Vec::new());
+        }
+        let deadline = self.spec.deadlines.of(Hook::Fault);
+        let (verdict, retunes) = match self.ask("fault", deadline, call, &[]) {
+            Ok((Reply::Fault { verdict, retunes }, _)) => (self.sane(verdict), self.sane_retunes(retunes)),
+            Ok(_) => (self.liar("it answered another kind of question"), Vec::new()),
+            Err(why) => (Verdict::Unanswered { why }, Vec::new()),
+        };
+        self.count(&verdict);
+        (verdict, retunes)
     }
 
     /// A verdict that keeps to the bounds; what does not is the end of the host.
@@ -336,16 +366,10 @@ impl Policy for PluginHost {
     }
 
     fn fault(&mut self, fault: &Fault) -> (Verdict, Vec<Retune>) {
-        if self.lacks(Hook::Fault) {
-            return (Verdict::Allow, Vec::new());
-        }
-        let deadline = self.spec.deadlines.of(Hook::Fault);
-        let (verdict, retunes) = match self.ask("fault", deadline, || Call::Fault(fault.clone()), &[]) {
-            Ok((Reply::Fault { verdict, retunes }, _)) => (self.sane(verdict), self.sane_retunes(retunes)),
-            Ok(_) => (self.liar("it answered another kind of question"), Vec::new()),
-            Err(why) => (Verdict::Unanswered { why }, Vec::new()),
-        };
-        self.count(&verdict);
+        let call = || Call::Fault(fault.clone());
+        self.recorder.note(|| recorder::asked(&call()));
+        let (verdict, retunes) = self.fault_of(call);
+        self.recorder.note(|| format!("{}, {}", recorder::answered(&verdict), recorder::retuned(&retunes)));
         (verdict, retunes)
     }
 
@@ -403,6 +427,10 @@ impl Policy for PluginHost {
             events.push(PluginEvent { plugin: self.spec.name.clone(), kind });
         }
         events
+    }
+
+    fn recorder(&mut self) -> Option<&mut Recorder> {
+        Some(&mut self.recorder)
     }
 
     fn state(&self) -> Option<PluginState> {

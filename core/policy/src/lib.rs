@@ -10,8 +10,9 @@
 //!
 //! What lives here: the questions ([`Create`] and its kin), the answers ([`Verdict`]), the trait that joins them
 //! ([`Policy`]), the rules that always hold ([`DefaultPolicy`]), the order in which several are asked ([`Chain`]), and the
-//! watch over a plugin's process ([`PluginHost`]), with what is said to it ([`wire`]). What does not: loading a library
-//! (`plugins/host`), guarantees compiled to numbers, what a ruling brings about.
+//! watch over a plugin's process ([`PluginHost`]), with what is said to it ([`wire`]) and what is noted of that for the plugin's
+//! author ([`Recorder`]). What does not: the numbers that cross to a plugin (`plugins/abi`), loading a library (`plugins/host`),
+//! guarantees compiled to numbers, what a ruling brings about.
 //!
 //! # Where it runs
 //!
@@ -33,6 +34,7 @@ mod chain;
 mod channel;
 mod host;
 mod question;
+mod recorder;
 mod setting;
 mod telemetry;
 mod verdict;
@@ -50,6 +52,7 @@ pub use host::{
 pub use question::{
     Attach, Claim, Create, Destroy, Discover, Fallback, Hook, Migrate, Question, Session, Tune,
 };
+pub use recorder::{Excerpt, Recorder};
 pub use setting::{AmendError, Amendment};
 pub use telemetry::{Fault, FaultKind, Pressure, PressureKind, Retune, Sample, Telemetry, Tick};
 pub use verdict::Verdict;
@@ -157,6 +160,11 @@ pub trait Policy: Send {
     /// What happened to it since the last call.
     fn take_events(&mut self) -> Vec<PluginEvent> {
         Vec::new()
+    }
+
+    /// What it was asked; none for a policy that is no plugin.
+    fn recorder(&mut self) -> Option<&mut Recorder> {
+        None
     }
 
     /// How it is; none for a policy that is no plugin.

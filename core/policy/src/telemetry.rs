@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use vfiomux_plugin_abi as abi;
 
 use crate::{AmendError, Amendment, Channel};
 
@@ -74,6 +75,17 @@ pub enum PressureKind {
     Memory,
 }
 
+/// The number that crosses the ABI.
+impl From<PressureKind> for abi::PressureKind {
+    fn from(kind: PressureKind) -> Self {
+        match kind {
+            PressureKind::Sidecore => Self::SIDECORE,
+            PressureKind::Device => Self::DEVICE,
+            PressureKind::Memory => Self::MEMORY,
+        }
+    }
+}
+
 /// Something went wrong. A denial says that the channel shall stay quarantined until an operator resumes or destroys it;
 /// otherwise the daemon does what it does by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +112,18 @@ pub enum FaultKind {
     FrontEnd,
     /// A channel's rings or requests make no sense, and it is quarantined.
     Channel,
+}
+
+/// The number that crosses the ABI.
+impl From<FaultKind> for abi::FaultKind {
+    fn from(kind: FaultKind) -> Self {
+        match kind {
+            FaultKind::Device => Self::DEVICE,
+            FaultKind::DeviceLost => Self::DEVICE_LOST,
+            FaultKind::FrontEnd => Self::FRONT_END,
+            FaultKind::Channel => Self::CHANNEL,
+        }
+    }
 }
 
 /// What a policy wants of one channel, unasked.

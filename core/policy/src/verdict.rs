@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Amendment;
@@ -37,6 +39,27 @@ impl Verdict {
             Self::Deny { .. } => "deny",
             Self::Amend(_) => "amend",
             Self::Unanswered { .. } => "unanswered",
+        }
+    }
+}
+
+/// A verdict for people.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allow => f.write_str("allow"),
+            Self::Deny { reason } => write!(f, "deny: {reason}"),
+            Self::Unanswered { why } => write!(f, "no answer: {why}"),
+            Self::Amend(amendments) => {
+                for (index, Amendment { setting, value }) in amendments.iter().enumerate() {
+                    let space = if index > 0 { " " } else { "" };
+                    match setting.name() {
+                        Some(name) => write!(f, "{space}{name}={value}")?,
+                        None => write!(f, "{space}setting {}={value}", setting.0)?,
+                    }
+                }
+                Ok(())
+            }
         }
     }
 }

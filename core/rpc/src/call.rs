@@ -404,6 +404,17 @@ pub struct PluginUnload {
     pub name: String,
 }
 
+/// Parameters of `plugin.record`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginRecord {
+    /// Name of the plugin.
+    pub name: String,
+    /// Only lines with a greater number; without it, none but those to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+}
+
 /// Parameters of `audit.list`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

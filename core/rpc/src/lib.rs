@@ -68,7 +68,8 @@ pub use method::{Call, Method};
 pub use outcome::Outcome;
 pub use path::{ChannelPath, HopKind, PathHop};
 pub use plugin::{
-    PluginDifference, PluginInfo, PluginOrigin, PluginReplacement, PluginStatus, PluginVerdicts,
+    PluginDifference, PluginInfo, PluginOrigin, PluginRecording, PluginReplacement, PluginStatus,
+    PluginVerdicts,
 };
 pub use role::{Caller, Members, Role, Roles, TenantRoles};
 pub use server::{BindError, Bounds, ConnectionId, Refusal, Request, Server, Ticket};

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     AuditList, CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, Explanation, JobInfo, PluginInfo,
-    PluginReplacement, Role, SidecoreInfo, Status, Subscription, TenantInfo, call,
+    PluginRecording, PluginReplacement, Role, SidecoreInfo, Status, Subscription, TenantInfo, call,
 };
 
 /// A method's parameters, tied to its name and its result: what lets a client be typed.
@@ -156,6 +156,7 @@ methods! {
     "Has a plugin asked from now on, and again after every start." "plugin.load": PluginLoad => PluginInfo, Admin changes;
     "Puts another plugin into the place of one, after asking it about every channel." "plugin.replace": PluginReplace => PluginReplacement, Admin changes;
     "Has a plugin asked no more." "plugin.unload": PluginUnload => PluginInfo, Admin changes;
+    "Gives what a plugin was asked and answered since the last call, as lines of a recording, and has what comes noted for a while." "plugin.record": PluginRecord => PluginRecording, Admin asks;
     "Lists the changes that were asked for, by whom, what policies said and what became of them: all to an administrator of the host, to a tenant those of its own objects." "audit.list": AuditList => AuditList, Read asks;
     "Lists recorded events." "events.list": EventsList => EventList, Read asks;
     "Has events sent on this connection as notifications `event` and `gap`." "events.subscribe": EventsSubscribe => Subscription, Read asks;

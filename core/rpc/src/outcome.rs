@@ -2,7 +2,7 @@ use serde::Serialize;
 
 use crate::{
     AuditList, CallerInfo, ChannelInfo, ChannelPath, DeviceInfo, EventList, Explanation, JobInfo, PluginInfo,
-    PluginReplacement, SidecoreInfo, Status, Subscription, TenantInfo,
+    PluginRecording, PluginReplacement, SidecoreInfo, Status, Subscription, TenantInfo,
 };
 
 /// The result of any method, as the server writes it.
@@ -37,6 +37,8 @@ pub enum Outcome {
     Job(Box<JobInfo>),
     /// Of `plugin.list`.
     Plugins(Vec<PluginInfo>),
+    /// Of `plugin.record`.
+    PluginRecording(PluginRecording),
     /// Of all other methods on plugins but `plugin.replace`.
     Plugin(Box<PluginInfo>),
     /// Of `plugin.replace`.
@@ -78,6 +80,7 @@ outcome_from! {
     Vec<PluginInfo> => Plugins,
     PluginInfo => Plugin,
     PluginReplacement => PluginReplacement,
+    PluginRecording => PluginRecording,
     EventList => Events,
     Subscription => Subscription,
     CallerInfo => Caller,

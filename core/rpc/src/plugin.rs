@@ -115,6 +115,17 @@ pub struct PluginDifference {
     pub after: String,
 }
 
+/// Some of what a plugin was asked and answered. It is noted only for half a minute after it was last asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PluginRecording {
+    /// Lines of a recording, as the SDK's harness reads it: a question in JSON, or what was answered behind a `#`.
+    pub lines: Vec<String>,
+    /// So many lines that the request covers were not noted, or are no longer kept.
+    pub missed: u64,
+    /// `since` for the request that goes on from here.
+    pub last_line: u64,
+}
+
 impl PluginStatus {
     /// Its name on the wire.
     #[must_use]

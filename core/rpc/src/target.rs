@@ -72,6 +72,7 @@ impl Method {
             Self::PluginLoad(call) => Target::Plugin(&call.name),
             Self::PluginReplace(call) => Target::Plugin(&call.name),
             Self::PluginUnload(call) => Target::Plugin(&call.name),
+            Self::PluginRecord(call) => Target::Plugin(&call.name),
             Self::StatusShow(_)
             | Self::DeviceList(_)
             | Self::ChannelList(_)

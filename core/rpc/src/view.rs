@@ -108,7 +108,10 @@ impl View {
             Outcome::Sidecore(sidecore) => self.confine_sidecore(sidecore),
             Outcome::Jobs(list) => list.retain(|job| self.shows_owned(job.tenant.as_deref())),
             Outcome::Job(job) if !self.shows_owned(job.tenant.as_deref()) => return Err(hidden()),
-            Outcome::Plugins(_) | Outcome::Plugin(_) | Outcome::PluginReplacement(_) => return Err(hidden()),
+            Outcome::Plugins(_)
+            | Outcome::Plugin(_)
+            | Outcome::PluginReplacement(_)
+            | Outcome::PluginRecording(_) => return Err(hidden()),
             Outcome::Events(list) => list.events.retain(|event| self.shows_event(event)),
             Outcome::Audit(list) => {
                 list.entries.retain(|entry| self.shows_owned(entry.tenant.as_deref()));

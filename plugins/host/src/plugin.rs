@@ -6,7 +6,7 @@ use std::ptr;
 
 use vfiomux_plugin_abi::{self as abi, Extensible as _, Policy, RawVerdict, Text};
 use vfiomux_policy::wire::{About, Call, PHRASE_BYTES_MAX, Reply, VERSION};
-use vfiomux_policy::{FaultKind, Hook, PressureKind, Sample, Verdict};
+use vfiomux_policy::{Hook, Sample, Verdict};
 
 use crate::library::Library;
 use crate::sink::{self, Given, Sinks};
@@ -121,7 +121,7 @@ impl Plugin {
                 let Some(hook) = self.policy.claim else { return RawVerdict::ALLOW };
                 let mut request = abi::ClaimRequest::empty();
                 (request.caller_uid, request.dry_run) = (of.caller_uid, of.dry_run.into());
-                request.device = Text::new(&of.function.name);
+                (request.device, request.unprotected) = (Text::new(&of.function.name), of.unprotected.into());
                 // SAFETY: as above.
                 unsafe { hook(instance, &raw const request, sink) }
             }
@@ -219,11 +219,7 @@ impl Plugin {
                 let Some(hook) = self.policy.pressure else { return Reply::Retunes(Vec::new()) };
                 let channels = Samples::new(&of.channels);
                 let mut request = abi::PressureRequest::empty();
-                request.kind = match of.kind {
-                    PressureKind::Sidecore => abi::PressureKind::SIDECORE,
-                    PressureKind::Device => abi::PressureKind::DEVICE,
-                    PressureKind::Memory => abi::PressureKind::MEMORY,
-                };
+                request.kind = of.kind.into();
                 (request.level_permille, request.subject) = (of.level_permille, Text::new(&of.subject));
                 (request.channels, request.channels_count) = (channels.as_ptr(), channels.count());
                 // SAFETY: as for the hooks of questions.
@@ -244,12 +240,7 @@ impl Plugin {
         };
         let channel = of.channel.as_ref().map(ChannelSubject::new);
         let mut request = abi::FaultRequest::empty();
-        request.kind = match of.kind {
-            FaultKind::Device => abi::FaultKind::DEVICE,
-            FaultKind::DeviceLost => abi::FaultKind::DEVICE_LOST,
-            FaultKind::FrontEnd => abi::FaultKind::FRONT_END,
-            FaultKind::Channel => abi::FaultKind::CHANNEL,
-        };
+        request.kind = of.kind.into();
         (request.device, request.description) = (Text::new(&of.device), Text::new(&of.description));
         request.channel = channel.as_ref().map_or(ptr::null(), ChannelSubject::as_ptr);
         // SAFETY: as for the hooks of questions.

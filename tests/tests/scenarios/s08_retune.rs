@@ -147,7 +147,14 @@ fn s8_an_operator_retunes() {
         .all(["library", "config", "order", "origin", "pid", "plugin", "version", "abi", "hooks", "sandbox"]);
     assert_eq!(loaded.sum(["restarts", "log_dropped"]), 0);
     assert!(loaded.get("last_fault").is_null() && loaded.get("restart_in_ms").is_null());
+    // What it is asked from here on is noted, for its author.
+    let from = operator.call("plugin.record", json!({ "name": "quota" })).get("last_line").number();
     operator.refused("channel.create", scenario.channel("second", "sim0", 16), "acme");
+    let noted = operator.call("plugin.record", json!({ "name": "quota", "since": from }));
+    assert_eq!(noted.get("missed").number(), 0);
+    let lines: Vec<String> = noted.get("lines").items().iter().map(|line| line.text()).collect();
+    let create = lines.iter().position(|line| line.starts_with("{\"create\""));
+    assert!(create.is_some_and(|at| lines[at + 1].starts_with("# deny: ")), "{lines:?}");
     assert_eq!(operator.call("plugin.list", json!({})).items().len(), 1);
     let verdicts = operator.call("plugin.show", json!({ "name": "quota" })).get("verdicts");
     assert_eq!(verdicts.get("denied").number(), 1);

@@ -353,6 +353,8 @@ pub(crate) enum PluginVerb {
     },
     /// Write a crate to begin a policy from: it builds, tests and loads as it is
     New(NewPlugin),
+    /// Write down what a plugin is asked, and what it answers, until interrupted
+    Record(RecordWanted),
     /// Have a plugin asked no more
     Unload {
         /// Name of the plugin
@@ -360,6 +362,19 @@ pub(crate) enum PluginVerb {
         #[command(flatten)]
         change: ChangeArguments,
     },
+}
+
+/// What is to be recorded, and for how long. The file is one that the SDK's harness asks again.
+#[derive(Debug, Args)]
+pub(crate) struct RecordWanted {
+    /// Name of the plugin
+    pub(crate) name: String,
+    /// The recording: a new file that only its owner can read, for it names tenants, channels and sockets
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// End when so many questions have been written
+    #[arg(long, value_name = "N")]
+    pub(crate) questions: Option<u64>,
 }
 
 /// A crate to begin a policy from. No daemon is asked.

@@ -1,6 +1,7 @@
 //! What goes wrong, as the operator reads it and as a script sees it.
 
 use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -46,6 +47,14 @@ pub(crate) enum Failure {
     /// What a file wants cannot be planned.
     #[error("{0}")]
     Apply(#[from] ApplyError),
+    /// A recording cannot be written.
+    #[error("{}: {source}; a recording is a new file", path.display())]
+    Recording {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// What was asked for cannot be written.
     #[error("cannot write: {0}")]
     Output(io::Error),
@@ -99,7 +108,11 @@ impl Failure {
             Self::Client(ClientError::Parameters(_)) | Self::Endpoint(_) => 2,
             Self::Client(_) => 3,
             Self::Apply(error) if error.is_usage() => 2,
-            Self::Apply(_) | Self::Attachment(_) | Self::NewPlugin(_) | Self::Output(_) => 1,
+            Self::Apply(_)
+            | Self::Attachment(_)
+            | Self::NewPlugin(_)
+            | Self::Recording { .. }
+            | Self::Output(_) => 1,
         }
     }
 }

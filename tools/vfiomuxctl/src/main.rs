@@ -24,6 +24,7 @@ mod guarantees;
 mod job;
 mod new_plugin;
 mod plugin;
+mod record;
 mod session;
 mod sidecore;
 mod size;
@@ -139,6 +140,7 @@ fn run_plugin(connect: impl FnOnce() -> Result<Session, Failure>, verb: &PluginV
             };
             connect()?.change(&call, change, plugin::replaced)
         }
+        PluginVerb::Record(wanted) => record::run(connect()?, wanted),
         PluginVerb::Unload { name, change } => {
             connect()?.change(&call::PluginUnload { name: name.clone() }, change, plugin::unloaded)
         }

@@ -19,16 +19,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vfiomux_policy::wire::LogLevel;
 use vfiomux_policy::{
     Chain, ChainError, Create, PluginEvent, PluginEventKind, PluginHost, PluginSpec, PluginState,
-    PluginStatus, Policy, Replaced, StateOffer, Verdict,
+    PluginStatus, Policy, Replaced, StateOffer,
 };
 use vfiomux_rpc::{
     Caller, Change, ErrorCode, EventKind, ObjectKind, Outcome, PluginDifference, PluginInfo, PluginOrigin,
-    PluginReplacement, PluginVerdicts, RpcError, Ticket, call,
+    PluginRecording, PluginReplacement, PluginVerdicts, RpcError, Ticket, call,
 };
 
 use super::Control;
@@ -134,6 +134,26 @@ impl Control {
             Ok(_) => self.answer_plugin(ticket, name.to_owned()),
             Err(error) => self.rpc.reply(ticket, Err(error)),
         }
+    }
+
+    /// `plugin.record`.
+    pub(crate) fn plugin_record(&mut self, ticket: Ticket, wanted: call::PluginRecord) {
+        let call::PluginRecord { name, since } = wanted;
+        if let Err(error) = self.plugin_named(&name) {
+            return self.rpc.reply(ticket, Err(error));
+        }
+        let about = name.clone();
+        self.policies.run(
+            move |chain| chain.recording(&name, since, Instant::now()),
+            move |control, noted| {
+                let answer = noted.map_err(|error| refused(&about, &error)).map(|noted| PluginRecording {
+                    lines: noted.lines,
+                    missed: noted.missed,
+                    last_line: noted.last,
+                });
+                control.rpc.reply(ticket, answer.map(Outcome::from));
+            },
+        );
     }
 
     fn answer_plugin(&mut self, ticket: Ticket, name: String) {
@@ -531,8 +551,8 @@ fn info(state: &PluginState, setting: &Plugin, origin: PluginOrigin) -> PluginIn
 fn replacement(plugin: PluginInfo, replaced: Replaced) -> PluginReplacement {
     let difference = |found: vfiomux_policy::Difference| PluginDifference {
         channel: found.channel,
-        before: phrase(&found.before),
-        after: phrase(&found.after),
+        before: found.before.to_string(),
+        after: found.after.to_string(),
     };
     PluginReplacement {
         plugin,
@@ -547,23 +567,6 @@ fn state_offered(state: &StateOffer) -> String {
         StateOffer::None => "there was no state to hand over".to_owned(),
         StateOffer::Taken { bytes } => format!("{bytes} bytes of state were handed over"),
         StateOffer::Refused { why } => format!("the state offered was not taken: {why}"),
-    }
-}
-
-/// A verdict for people.
-pub(crate) fn phrase(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Allow => "allow".to_owned(),
-        Verdict::Deny { reason } => format!("deny: {reason}"),
-        Verdict::Amend(amendments) => amendments
-            .iter()
-            .map(|amendment| match amendment.setting.name() {
-                Some(name) => format!("{name}={}", amendment.value),
-                None => format!("setting {}={}", amendment.setting.0, amendment.value),
-            })
-            .collect::<Vec<_>>()
-            .join(" "),
-        Verdict::Unanswered { why } => format!("no answer: {why}"),
     }
 }
 

@@ -16,7 +16,6 @@ use vfiomux_rpc::{Caller, ErrorCode, EventKind, ObjectKind, RpcError};
 
 use super::Control;
 use super::channel::internal;
-use super::plugins::phrase;
 use super::question::policy_channel;
 use super::worker::{Idle, Poster};
 use crate::event::event;
@@ -154,7 +153,7 @@ impl Control {
                 _ => continue,
             };
             let mut told = event(heard, kind, name);
-            told.reason = Some(format!("{policy}, asked to {}: {}", Q::HOOK.name(), phrase(verdict)));
+            told.reason = Some(format!("{policy}, asked to {}: {verdict}", Q::HOOK.name()));
             (told.uid, told.generation) = (uid, Some(generation).filter(|&generation| generation > 0));
             self.tell(told);
         }

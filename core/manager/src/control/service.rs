@@ -106,6 +106,7 @@ impl Control {
             Method::PluginUnload(wanted) => {
                 return self.plugin_unload(ticket, caller, &change, &wanted.name);
             }
+            Method::PluginRecord(wanted) => return self.plugin_record(ticket, wanted),
             Method::EventsList(wanted) => {
                 let limit = wanted.limit.unwrap_or(EVENTS_AT_ONCE) as usize;
                 Ok(self.events.list(wanted.since, limit, &view).into())

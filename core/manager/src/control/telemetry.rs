@@ -19,7 +19,6 @@ use vfiomux_rpc::{Caller, Change, ErrorCode, EventKind, ObjectKind, Role, call};
 
 use super::Control;
 use super::channel::Channel;
-use super::plugins::phrase;
 use super::question::{guarantees_of, policy_channel};
 use super::tune::RESERVED;
 use crate::event::event;
@@ -167,7 +166,7 @@ impl Control {
         if channel.setting.guarantees == guarantees {
             return;
         }
-        let said = phrase(&Verdict::Amend(retune.amendments));
+        let said = Verdict::Amend(retune.amendments).to_string();
         let change = Change { expected_generation: Some(retune.generation), ..Change::default() };
         let wanted = call::ChannelTune { name: name.clone(), guarantees };
         let by = format!("{policy}, unasked: {said}");

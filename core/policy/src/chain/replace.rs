@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Chain, Link};
-use crate::{Create, PluginEvent, PluginState, Policy, Question as _, Verdict};
+use crate::{Create, Excerpt, PluginEvent, PluginState, Policy, Question as _, Verdict};
 
 /// A running host is looked at this often.
 const WATCH: Duration = Duration::from_secs(1);
@@ -154,10 +154,25 @@ impl Chain {
         };
         let mut leaving = if dry_run { successor } else { std::mem::replace(present, successor) };
         if !dry_run {
+            // Who listens to the one listens to the other.
+            if let (Some(theirs), Some(ours)) = (leaving.recorder(), present.recorder()) {
+                std::mem::swap(theirs, ours);
+            }
             self.events.append(&mut leaving.take_events());
         }
         leaving.end();
         Ok(Replaced { differences, channels: channels.len(), state })
+    }
+
+    /// What a plugin was asked and answered after line `since`, and has what comes noted for a while.
+    ///
+    /// # Errors
+    /// [`ChainError::Unknown`].
+    pub fn recording(&mut self, name: &str, since: Option<u64>, now: Instant) -> Result<Excerpt, ChainError> {
+        let mut named = self.links.iter_mut().filter(|link| link.policy.name() == name);
+        let recorder = named.find_map(|link| link.policy.recorder());
+        let recorder = recorder.ok_or_else(|| ChainError::Unknown { name: name.to_owned() })?;
+        Ok(recorder.excerpt(since, now))
     }
 
     /// Looks after all plugins: notices who died, starts again whose pause is over. To be called when

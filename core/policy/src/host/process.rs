@@ -51,7 +51,15 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(why)?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => HostFault::Spawn {
+                    why: format!(
+                        "{} is not there; install it beside vfiomuxd, or name it with --plugin-host",
+                        spec.host.display()
+                    ),
+                },
+                _ => why(error),
+            })?;
         let stderr = child.stderr.take();
         let process =
             Self { child, socket, stderr, last_words: Vec::new(), decoder: Decoder::new(ANSWER_BYTES_MAX) };
@@ -223,4 +231,20 @@ impl Drop for Process {
 
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_misses_the_host_is_told_where_it_belongs() {
+        let host = "/nonexistent/vfiomux-plugin-host".into();
+        let fault = Process::spawn(&PluginSpec { host, ..PluginSpec::new("p", "/p.so") }).unwrap_err();
+        assert_eq!(
+            fault.to_string(),
+            "cannot be started: /nonexistent/vfiomux-plugin-host is not there; install it beside vfiomuxd, or name it \
+             with --plugin-host"
+        );
+    }
 }

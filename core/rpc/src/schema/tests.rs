@@ -105,7 +105,7 @@ fn every_function_that_changes_something_takes_request_id_generation_and_dry_run
         assert_eq!(Method::changes(name), Some(true), "{name}");
     }
     for row in Method::TABLE {
-        let asks = [".list", ".show", ".path", ".explain", ".subscribe", ".confine", "status"];
+        let asks = [".list", ".show", ".path", ".explain", ".subscribe", ".confine", ".record", "status"];
         let only_asks = asks.iter().any(|end| row.name.ends_with(end));
         assert_eq!(row.is_change, !only_asks, "{}", row.name);
         assert!(row.is_change || !row.is_long, "{} lasts, and changes nothing", row.name);

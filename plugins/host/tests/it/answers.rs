@@ -1,8 +1,10 @@
 //! What decent plugins say reaches the daemon as they said it.
 
-use vfiomux_policy::{Amendment, Chain, Hook, Setting, Verdict};
+use std::time::Instant;
 
-use crate::world::{begun, chain, create, denial, faulty, state, tick};
+use vfiomux_policy::{Amendment, Chain, Claim, Function, Hook, Setting, Verdict};
+
+use crate::world::{begun, chain, create, denial, faulty, library_of, spec, state, tick};
 
 #[test]
 fn a_plugin_is_known_by_what_it_says_of_itself() {
@@ -62,4 +64,49 @@ fn what_each_answered_is_counted() {
     assert_eq!(ruling.answers[1].verdict, Verdict::Allow);
     let verdicts = state(&chain).verdicts;
     assert_eq!((verdicts.allowed, verdicts.denied), (1, 1));
+}
+
+/// A plugin is told that nothing would protect the host from a function that is to be claimed.
+#[test]
+fn a_claim_without_protection_is_told_as_one() {
+    let (_directory, library) = library_of(
+        r#"
+        #include "vfiomux_policy.h"
+
+        static vfiomux_verdict claim(void *self, const struct vfiomux_claim_request *request,
+                                     const struct vfiomux_answer_sink *sink) {
+            return request->unprotected ? VFIOMUX_VERDICT_DENY : VFIOMUX_VERDICT_ALLOW;
+        }
+
+        const struct vfiomux_policy vfiomux_policy_v1 = {
+            .magic = VFIOMUX_MAGIC, .major = VFIOMUX_MAJOR, .minor = VFIOMUX_MINOR,
+            .struct_size = sizeof(struct vfiomux_policy),
+            .name = {"careful", 7}, .version = {"1", 1}, .claim = claim,
+        };
+        "#,
+    );
+    let mut chain = chain(spec("p", &library));
+    let claim =
+        |unprotected| Claim { function: Function::default(), unprotected, caller_uid: 0, dry_run: false };
+    assert!(chain.ask(claim(false)).outcome.is_ok());
+    assert!(chain.ask(claim(true)).outcome.is_err());
+}
+
+#[test]
+fn who_listens_to_a_plugin_listens_to_its_successor_too() {
+    let mut chain = chain(faulty("p", "create deny the old"));
+    let mut since = chain.recording("p", None, Instant::now()).unwrap().last;
+    let mut heard = |chain: &mut Chain| {
+        let noted = chain.recording("p", Some(since), Instant::now()).unwrap();
+        since = noted.last;
+        noted.lines
+    };
+    denial(&mut chain);
+    assert_eq!(heard(&mut chain)[1], "# deny: the old");
+    chain.replace("p", begun(faulty("p", "create deny the new")), &[], false, || Ok(())).unwrap();
+    denial(&mut chain);
+    let lines = heard(&mut chain);
+    assert!(lines[0].starts_with("{\"create\":{\"caller_uid\":0,\"channel\":{"), "{lines:?}");
+    assert_eq!(lines[1], "# deny: the new");
+    assert!(chain.recording("q", None, Instant::now()).is_err());
 }
