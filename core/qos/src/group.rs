@@ -341,4 +341,6 @@ fn worth_ns(tokens: u64, per_second: u64) -> u64 {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
