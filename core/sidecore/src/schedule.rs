@@ -5,6 +5,13 @@
 //! turns as anywhere else, and nothing is counted but limits. When its window is full and somebody has more, the scheduler gives
 //! the turns, a slice each, until nobody has anything left.
 //!
+//! The window counts commands, not what they cost. What a command costs is known when it is taken; to give its part of the window
+//! back, its kind and size would have to be weighed again when it ends, a second multiplication and sum on every request's path. Giving
+//! back the mean of what is out costs nothing a request and does not hold: small commands that end early would give back what the large
+//! ones that stay have taken, until the window is as many large commands as it is now. So a full window of large commands is long: by the
+//! default model a write of 1 MiB costs 257 reads of 4 KiB, and 128 of them are a second's work of a device that does 32 000 such reads.
+//! Shares and reservations are of cost all the same; what is bounded by count only is how long somebody waits for what is there already.
+//!
 //! A device none of whose channels was promised anything has no schedule, and costs what it would without this file.
 
 use vfiomux_block::BlockQueue;
