@@ -198,6 +198,7 @@ mod tests {
             gid: 100,
             pid: 42,
             role: Role::Operate,
+            plugin: None,
             confined_to: Vec::new(),
             request_id: None,
             method: "channel.destroy".into(),

@@ -18,6 +18,9 @@ pub struct AuditEntry {
     pub pid: i32,
     /// The most that the caller might do with anything.
     pub role: Role,
+    /// The plugin that wanted it unasked, and what it wanted: then the user is the daemon's own. None for what a caller asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
     /// The tenants that the caller was confined to; none when it was not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub confined_to: Vec<String>,

@@ -11,14 +11,12 @@ pub(crate) fn list(audit: &AuditList, _: Paint) -> String {
 
 /// One line for what was asked and what became of it, and one for each policy that did more than allow it.
 fn lines(entry: &AuditEntry) -> String {
-    let mut line = format!(
-        "{:>6}  {}  user {} ({}): {}",
-        entry.serial,
-        units::moment(entry.asked_unix_ns),
-        entry.uid,
-        entry.role.name(),
-        entry.method
-    );
+    let who = match &entry.plugin {
+        Some(plugin) => format!("plugin {plugin}"),
+        None => format!("user {} ({})", entry.uid, entry.role.name()),
+    };
+    let when = units::moment(entry.asked_unix_ns);
+    let mut line = format!("{:>6}  {when}  {who}: {}", entry.serial, entry.method);
     if let Some(object) = &entry.object {
         line.push_str(&format!(" {object}"));
     }

@@ -62,15 +62,27 @@ impl Control {
         question: Q,
         next: impl FnOnce(&mut Control, Result<Q, RpcError>) + Send + 'static,
     ) {
+        self.ask_heard(id, caller, question, move |control, allowed, _| next(control, allowed));
+    }
+
+    /// The same, and goes on with what each policy answered too.
+    pub(crate) fn ask_heard<Q: Question>(
+        &mut self,
+        id: &str,
+        caller: Option<Caller>,
+        question: Q,
+        next: impl FnOnce(&mut Control, Result<Q, RpcError>, Vec<Answer>) + Send + 'static,
+    ) {
         let Some(channel) = self.channels.get(id) else {
-            return next(self, Err(internal(&"the channel is gone")));
+            return next(self, Err(internal(&"the channel is gone")), Vec::new());
         };
         let (id, name) = (id.to_owned(), channel.setting.name.clone());
         self.put(question, move |control, ruling| {
+            let answers = ruling.answers.clone();
             let allowed = control
                 .check_unchanged(&id, &name, ruling.generation)
                 .and_then(|()| control.allowed(ObjectKind::Channel, &name, caller, ruling));
-            next(control, allowed);
+            next(control, allowed, answers);
         });
     }
 

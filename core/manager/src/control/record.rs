@@ -5,7 +5,7 @@ use std::io;
 use vfiomux_policy::{Answer, Verdict};
 use vfiomux_rpc::{
     AuditAnswer, AuditEntry, AuditRuling, Caller, Change, EventKind, Method, Object, ObjectKind, Refusal,
-    Request, RpcError, Target, View,
+    Request, Role, RpcError, Target, View, call,
 };
 
 use super::Control;
@@ -18,7 +18,7 @@ impl Control {
             return;
         }
         let Request { caller, view, change, method, .. } = request;
-        let serial = self.put_on_record(*caller, view, change, method);
+        let serial = self.put_on_record(*caller, None, view, change, method);
         request.caller.audit = serial;
         request.ticket.set_audit(serial);
     }
@@ -26,7 +26,7 @@ impl Control {
     /// Puts the answers on record that were given since this was last called, and the refusals of callers without the role.
     pub(crate) fn record_answers(&mut self) {
         while let Some(Refusal { caller, view, change, method, error }) = self.rpc.next_refusal() {
-            if let Some(serial) = self.put_on_record(caller, &view, &change, &method) {
+            if let Some(serial) = self.put_on_record(caller, None, &view, &change, &method) {
                 self.record_answer(serial, Err(error));
             }
         }
@@ -42,9 +42,27 @@ impl Control {
         }
     }
 
+    /// Puts on record what a plugin wants unasked, and what the others said to it.
+    ///
+    /// A caller's request is put there when it comes. A plugin may want the same in vain every second, so what it wants is only
+    /// when something is about to come of it, or when it is told that nothing does.
+    pub(crate) fn record_wish(
+        &mut self,
+        by: &str,
+        change: &Change,
+        wanted: call::ChannelTune,
+        answers: &[Answer],
+    ) -> Option<u64> {
+        let (view, method) = (View::of_host(Role::Admin), Method::ChannelTune(wanted));
+        let serial = self.put_on_record(own_caller(), Some(by.to_owned()), &view, change, &method)?;
+        self.audit.ruled(serial, answers.iter().map(ruling));
+        Some(serial)
+    }
+
     fn put_on_record(
         &mut self,
         caller: Caller,
+        plugin: Option<String>,
         view: &View,
         change: &Change,
         method: &Method,
@@ -56,6 +74,7 @@ impl Control {
             gid: caller.gid,
             pid: caller.pid,
             role: caller.role,
+            plugin,
             confined_to: match view.shows_host() {
                 true => Vec::new(),
                 false => view.tenants().map(|(tenant, _)| tenant.to_owned()).collect(),
@@ -78,7 +97,7 @@ impl Control {
         }
     }
 
-    fn record_answer(&mut self, serial: u64, answer: Result<Option<u64>, RpcError>) {
+    pub(crate) fn record_answer(&mut self, serial: u64, answer: Result<Option<u64>, RpcError>) {
         let (generation_after, error) = match answer {
             Ok(generation) => (generation, None),
             Err(error) => (None, Some(error.message)),
@@ -112,6 +131,17 @@ impl Control {
             Target::Device(name) => self.device_named(name).ok().map(|device| device.generation),
             _ => None,
         }
+    }
+}
+
+/// The daemon itself, in whose name plugins act: what they may do is bounded by the hooks, and not by a role.
+pub(crate) fn own_caller() -> Caller {
+    Caller {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        pid: 0,
+        role: Role::Admin,
+        audit: None,
     }
 }
 

@@ -15,11 +15,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use vfiomux_channel::{ChannelCounters, ChannelSnapshot};
 use vfiomux_policy::{Pressure, PressureKind, Proposal, Sample, Telemetry, Tick, Verdict};
 use vfiomux_qos::CostModel;
-use vfiomux_rpc::{Caller, Change, ErrorCode, EventKind, ObjectKind, Role, call};
+use vfiomux_rpc::{Change, ErrorCode, EventKind, ObjectKind, call};
 
 use super::Control;
 use super::channel::Channel;
 use super::question::{guarantees_of, policy_channel};
+use super::record::own_caller;
 use super::tune::RESERVED;
 use crate::event::event;
 use crate::lifecycle::Oper;
@@ -161,7 +162,10 @@ impl Control {
         let name = channel.setting.name.clone();
         let guarantees = match retune.applied(&policy_channel(channel)) {
             Ok(wanted) => guarantees_of(&wanted.guarantees),
-            Err(error) => return self.note_refusal(key, &name, error.to_string()),
+            Err(error) => {
+                self.note_refusal(key, &name, error.to_string());
+                return;
+            }
         };
         if channel.setting.guarantees == guarantees {
             return;
@@ -170,7 +174,8 @@ impl Control {
         let change = Change { expected_generation: Some(retune.generation), ..Change::default() };
         let wanted = call::ChannelTune { name: name.clone(), guarantees };
         let by = format!("{policy}, unasked: {said}");
-        self.tune_for(own_caller(), Some(by), change, wanted, move |control, done| match done {
+        let (asked, refused) = (by.clone(), (change.clone(), wanted.clone()));
+        self.tune_for(own_caller(), Some(asked), change, wanted, move |control, done| match done {
             Ok(_) => {
                 control.told.refusals.remove(&key);
             }
@@ -183,19 +188,27 @@ impl Control {
                     "a proposal came to nothing"
                 );
             }
-            Err(error) => control.note_refusal(key, &name, format!("{said}: {}", error.message)),
+            Err(error) => {
+                let (change, wanted) = refused;
+                if control.note_refusal(key, &name, format!("{said}: {}", error.message))
+                    && let Some(serial) = control.record_wish(&by, &change, wanted, &[])
+                {
+                    control.record_answer(serial, Err(error));
+                }
+            }
         });
     }
 
-    /// A plugin that wants the same in vain every second is told of once.
-    fn note_refusal(&mut self, key: (String, String), channel: &str, why: String) {
+    /// A plugin that wants the same in vain every second is told of once. Gives whether that is now.
+    fn note_refusal(&mut self, key: (String, String), channel: &str, why: String) -> bool {
         if self.told.refusals.get(&key) == Some(&why) {
-            return;
+            return false;
         }
         let mut told = event(EventKind::Denied, ObjectKind::Channel, channel);
         told.reason = Some(format!("{} wanted, unasked: {why}", key.0));
         self.told.refusals.insert(key, why);
         self.tell(told);
+        true
     }
 
     /// Tells of a change that a plugin had made.
@@ -204,17 +217,6 @@ impl Control {
         let mut told = event(EventKind::Amended, ObjectKind::Channel, channel.setting.name.clone());
         (told.reason, told.generation) = (Some(by), Some(channel.setting.generation));
         self.tell(told);
-    }
-}
-
-/// The daemon itself, in whose name plugins act: what they may do is bounded by the hooks, and not by a role.
-fn own_caller() -> Caller {
-    Caller {
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        pid: 0,
-        role: Role::Admin,
-        audit: None,
     }
 }
 

@@ -13,6 +13,12 @@ use crate::lifecycle::{NotAllowed, Oper, Step};
 /// The request in which reservations are counted.
 pub(crate) const RESERVED: Io = Io::read(4096);
 
+/// What a plugin wanted and why, and under which number that is on record.
+struct Unasked {
+    by: String,
+    serial: Option<u64>,
+}
+
 impl Control {
     /// `channel.tune`: journalled, then in force with the sidecore's next breath.
     pub(crate) fn tune(&mut self, ticket: Ticket, caller: Caller, change: Change, wanted: call::ChannelTune) {
@@ -42,7 +48,7 @@ impl Control {
             Err(error) => return next(self, Err(error)),
         };
         let asker = plugin.is_none().then_some(caller);
-        self.ask_for(&id, asker, question, move |control, allowed| {
+        self.ask_heard(&id, asker, question, move |control, allowed, answers| {
             let tuned = allowed.and_then(|allowed| {
                 let (id, _) = control.tuning(caller, &change, &wanted)?;
                 let guarantees = guarantees_of(&allowed.wanted.guarantees);
@@ -53,7 +59,13 @@ impl Control {
                 Ok((id, (!unchanged && !change.dry_run).then_some(guarantees)))
             });
             match tuned {
-                Ok((id, Some(guarantees))) => control.tune_now(&id, device, guarantees, plugin, next),
+                Ok((id, Some(guarantees))) => {
+                    let unasked = plugin.map(|by| Unasked {
+                        serial: control.record_wish(&by, &change, wanted, &answers),
+                        by,
+                    });
+                    control.tune_now(&id, device, guarantees, unasked, next);
+                }
                 other => {
                     control.give_reservation_back(&device, &holder.id);
                     next(control, other.map(|(id, _)| id));
@@ -68,13 +80,22 @@ impl Control {
         id: &str,
         device: String,
         guarantees: vfiomux_rpc::Guarantees,
-        plugin: Option<String>,
+        unasked: Option<Unasked>,
         next: impl FnOnce(&mut Control, Result<String, RpcError>) + Send + 'static,
     ) {
         let changed = compile(&guarantees).and_then(|program| {
             self.change_setting(id, |setting| setting.guarantees = guarantees)?;
             Ok(program)
         });
+        if let Some(Unasked { by, serial }) = unasked {
+            if let Some(serial) = serial {
+                let generation = self.channels.get(id).map(|channel| channel.setting.generation);
+                self.record_answer(serial, changed.as_ref().map(|_| generation).map_err(RpcError::clone));
+            }
+            if changed.is_ok() {
+                self.tell_amended(id, by);
+            }
+        }
         let program = match changed {
             Ok(program) => program,
             Err(error) => {
@@ -82,9 +103,6 @@ impl Control {
                 return next(self, Err(error));
             }
         };
-        if let Some(by) = plugin {
-            self.tell_amended(id, by);
-        }
         self.set_operation(id, Some("being tuned"));
         let owned = id.to_owned();
         self.seat_order(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use vfiomux_policy::{
     Amendment, Create, Fault, Policy, Retune, Sample, Session, Setting, Tick, Tune, Verdict,
 };
-use vfiomux_rpc::{Change, ErrorCode, EventKind, Guarantees, RpcError, call};
+use vfiomux_rpc::{AuditEntry, Change, ErrorCode, EventKind, Guarantees, RpcError, call};
 
 use super::guest::Guest;
 use super::world::{MIB, PATIENCE, World, assert_refused};
@@ -250,6 +250,49 @@ fn what_a_policy_wants_for_a_tick_is_a_tune() {
     let shown = world.show("disk");
     assert_eq!((shown.guarantees.share, shown.generation), (Some(700), made.generation + 1));
     world.assert_journal_tells_the_same();
+}
+
+fn wishes_on_record(world: &World) -> Vec<AuditEntry> {
+    let audit = world.call(&call::AuditList { since: None, limit: None }).unwrap();
+    audit.entries.into_iter().filter(|entry| entry.plugin.is_some()).collect()
+}
+
+/// Nobody asked for it, and yet it can be read who had it changed, from what to what, and what the others said to it.
+#[test]
+fn what_a_policy_had_changed_is_on_record() {
+    let (world, _ticked) = wishing(0);
+    let made = world.create("disk", 8);
+    world.wait_event("the amendment", |event| event.kind == EventKind::Amended);
+    let wishes = wishes_on_record(&world);
+    let [wish] = &wishes[..] else { panic!("{wishes:#?}") };
+    assert_eq!(wish.plugin.as_deref(), Some("wishes, unasked: share=700"));
+    assert_eq!((wish.method.as_str(), wish.object.as_deref()), ("channel.tune", Some("channel disk")));
+    assert_eq!((wish.tenant.as_deref(), wish.generation_before), (Some("acme"), Some(made.generation)));
+    let answered: Vec<_> = wish.rulings.iter().map(|ruling| (&*ruling.policy, &*ruling.verdict)).collect();
+    assert_eq!(answered, [("default", "allow"), ("wishes", "allow")]);
+    let answer = wish.answer.as_ref().unwrap();
+    assert_eq!((&answer.error, answer.generation_after), (&None, Some(made.generation + 1)));
+}
+
+/// ISO2: who wants the same in vain every second does not fill the record.
+#[test]
+fn what_a_policy_wants_in_vain_is_on_record_once() {
+    let mut world = World::idle(&[SPEC]);
+    let (ticks, ticked) = mpsc::channel();
+    let policies = world.policies.get_mut().unwrap();
+    policies.push(Box::new(Wishes { late: 0, ticks }));
+    policies.push(Box::new(Rule(|_| Verdict::Allow, |_| Verdict::deny("nobody gets more"))));
+    world.start();
+    world.create("disk", 8);
+    world.wait_event("the denial", |event| event.kind == EventKind::Denied);
+    ticked.try_iter().for_each(drop);
+    for _ in 0..2 {
+        ticked.recv_timeout(PATIENCE).unwrap();
+    }
+    let wishes = wishes_on_record(&world);
+    let [wish] = &wishes[..] else { panic!("{wishes:#?}") };
+    let error = wish.answer.as_ref().and_then(|answer| answer.error.as_deref()).unwrap();
+    assert!(error.contains("nobody gets more"), "{error}");
 }
 
 /// P1: nor does a wish for a generation that has passed come to anything.
