@@ -75,8 +75,8 @@ impl Control {
     ) {
         let name = address.to_string();
         if let Some(why) = self.barred.get(&name) {
-            let error = RpcError::new(ErrorCode::Denied, why.clone()).about(format!("device {name}"));
-            return next(self, Err(error.next("see vfiomuxctl plugin list for who decides that")));
+            let error = barred(&name, why);
+            return next(self, Err(error));
         }
         let question = Claim {
             function: self.function_asked(&name, Some(address)),
@@ -96,6 +96,13 @@ impl Control {
             |function| asked(&function),
         )
     }
+}
+
+/// The error for a device that a policy denied when it was found.
+pub(crate) fn barred(name: &str, why: &str) -> RpcError {
+    RpcError::new(ErrorCode::Denied, why)
+        .about(format!("device {name}"))
+        .next("see vfiomuxctl plugin list for who decides that")
 }
 
 fn asked(function: &FunctionInfo) -> Function {

@@ -8,6 +8,7 @@ use vfiomux_rpc::{
 use super::Control;
 use super::channel::internal;
 use super::device::{Device, NO_LABEL};
+use super::discovery::barred;
 use super::explain::channel_changed;
 use super::job::Leg;
 use crate::journal::Record;
@@ -136,6 +137,9 @@ impl Control {
     pub(crate) fn device_named(&self, name: &str) -> Result<&Device, RpcError> {
         let name = canonical(name);
         self.devices.get(&name).ok_or_else(|| {
+            if let Some(why) = self.barred.get(&name) {
+                return barred(&name, why);
+            }
             let parsed = name.parse::<PciAddress>();
             let bound = parsed.as_ref().ok().and_then(|address| self.sysfs.driver(*address).ok().flatten());
             match (parsed, bound) {

@@ -7,6 +7,7 @@ mod crash;
 mod devices;
 mod endings;
 mod guest;
+mod hooks;
 mod jobs;
 mod moves;
 mod operations;

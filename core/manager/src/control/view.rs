@@ -44,7 +44,11 @@ impl Control {
             .filter(|function| class_of(function) != FunctionClass::Other);
         let mut list: Vec<DeviceInfo> =
             self.devices.values().map(|device| self.device_info(device)).collect();
-        list.extend(foreign.map(discovered));
+        list.extend(foreign.map(|function| self.foreign_info(function)));
+        // What no bus has and a policy denied is on neither list, and yet there.
+        let nowhere = self.barred.iter().filter(|(name, _)| list.iter().all(|info| info.name != **name));
+        let nowhere: Vec<DeviceInfo> = nowhere.map(|(name, why)| barred(name, why)).collect();
+        list.extend(nowhere);
         Ok(list)
     }
 
@@ -52,10 +56,17 @@ impl Control {
         match self.device_named(name) {
             Ok(device) => Ok(self.device_info(device)),
             Err(error) => match name.parse().map(|address| self.sysfs.function(address)) {
-                Ok(Ok(function)) => Ok(discovered(&function)),
-                _ => Err(error),
+                Ok(Ok(function)) => Ok(self.foreign_info(&function)),
+                _ => self.barred.get(name).map(|why| barred(name, why)).ok_or(error),
             },
         }
+    }
+
+    /// A function of the host that is not ours, and why it may not be where a policy says so.
+    fn foreign_info(&self, function: &FunctionInfo) -> DeviceInfo {
+        let info = discovered(function);
+        let denied = self.barred.get(&info.name).cloned();
+        DeviceInfo { reason: denied.or(info.reason), ..info }
     }
 
     pub(crate) fn device_info(&self, device: &Device) -> DeviceInfo {
@@ -361,6 +372,11 @@ fn discovered(function: &FunctionInfo) -> DeviceInfo {
         holders: function.holders.iter().map(ToString::to_string).collect(),
         ..simulated("")
     }
+}
+
+/// A device that no bus has, and that a policy denied when it was found.
+fn barred(name: &str, why: &str) -> DeviceInfo {
+    DeviceInfo { reason: Some(why.to_owned()), ..simulated(name) }
 }
 
 /// What is known of a device that no bus has.

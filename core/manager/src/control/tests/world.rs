@@ -14,6 +14,7 @@ use crate::label::{DATA_START_BYTES, Label};
 use crate::lifecycle::{self, Oper};
 use crate::seeded::Bug;
 use tempfile::TempDir;
+use vfiomux_hw::PciAddress;
 use vfiomux_hw::inventory::Sysfs;
 use vfiomux_policy::Policy;
 use vfiomux_rpc::{
@@ -111,6 +112,8 @@ pub(crate) struct World {
     pub(crate) deadlines: Deadlines,
     /// Policies of the next daemon, beside the built-in one.
     pub(crate) policies: Mutex<Vec<Box<dyn Policy>>>,
+    /// Functions of the host that are nobody's yet, by address.
+    pub(crate) found: BTreeMap<PciAddress, SimNvme>,
     /// A bug that its daemons have.
     pub(crate) bug: Option<Bug>,
     daemon: Option<Daemon>,
@@ -152,6 +155,7 @@ impl World {
             balance: Balance { enabled: false, ..Balance::default() },
             deadlines: PATIENT,
             policies: Mutex::default(),
+            found: BTreeMap::new(),
             bug: None,
             daemon: None,
         }
@@ -165,6 +169,27 @@ impl World {
         std::fs::create_dir_all(wreck.state_dir()).unwrap();
         std::fs::copy(self.state_dir().join("journal"), wreck.state_dir().join("journal")).unwrap();
         wreck
+    }
+
+    /// Plugs a device into the host that no driver has: the next look at the host's list finds it there.
+    pub(crate) fn plug(&mut self, address: &str, device: &Device) {
+        let function = self.host().join("sys/bus/pci/devices").join(address);
+        std::fs::create_dir_all(&function).unwrap();
+        // Nothing is mounted, and nothing swapped to.
+        std::fs::create_dir_all(self.host().join("proc/self")).unwrap();
+        for file in ["proc/self/mountinfo", "proc/swaps"] {
+            std::fs::write(self.host().join(file), "").unwrap();
+        }
+        // The class is read last, and with it the function is whole.
+        for (file, number) in [("vendor", "0x1b36"), ("device", "0x0010"), ("class", "0x010802")] {
+            std::fs::write(function.join(file), number).unwrap();
+        }
+        self.found.insert(address.parse().unwrap(), device.sim.clone());
+    }
+
+    /// Under which the host's list of functions lies.
+    fn host(&self) -> PathBuf {
+        self.directory.path().join("host")
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {
@@ -191,6 +216,7 @@ impl World {
         config.sidecores.balance = self.balance.clone();
         let (format_if_blank, deadlines, bug) = (self.format_if_blank, self.deadlines, self.bug);
         let policies = std::mem::take(self.policies.get_mut().unwrap());
+        let (found, sysfs) = (self.found.clone(), Sysfs::new(self.host()));
         let (say, hear) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             crate::seeded::turn_on(bug);
@@ -209,8 +235,14 @@ impl World {
             let setup = Setup {
                 config,
                 devices,
-                pci_opener: Box::new(|_| unreachable!("no test claims a function of the host")),
-                sysfs: Sysfs::new("/nonexistent"),
+                pci_opener: Box::new(move |address| {
+                    let sim = found.get(&address).cloned();
+                    Box::new(move || {
+                        let sim = sim.expect("what is claimed was plugged in");
+                        Ok(Opened::Function { function: Box::new(sim.function()), claimed_from: None })
+                    })
+                }),
+                sysfs,
                 policies,
                 deadlines,
                 announce: Box::new(move |_| serving.send(None).unwrap()),
