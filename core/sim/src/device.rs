@@ -76,7 +76,7 @@ impl SimNvme {
         let iommu = SimIommu::new(spec.iommu.clone());
         let vectors = Arc::new(Mutex::new(Vec::new()));
         let notices = Arc::new(NoticeBoard::new()?);
-        let controller = Controller::new(
+        let mut controller = Controller::new(
             spec.clone(),
             registers,
             iommu.clone(),
@@ -84,6 +84,7 @@ impl SimNvme {
             notices.clone(),
             namespaces,
         );
+        spec.faults().for_each(|fault| controller.faults.add(fault));
         Ok(Self(Arc::new(Device {
             name,
             domain: DmaDomain::new(Box::new(iommu.clone())),

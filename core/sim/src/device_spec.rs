@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::SimError;
+use crate::fault::{Action, Fault, Match, QueueMatch};
 use crate::iommu::IommuSpec;
 
 /// A simulated NVMe controller to be made. [`Default`] gives a usual one of 1 GiB; read one from text with [`FromStr`]:
 ///
 /// `sim:nvme,size=4G[,file=PATH][,lba=512|4096][,namespaces=N][,mdts=N][,queues=N][,entries=N][,vectors=N][,sgl=on|off]`
 /// `[,cache=on|off][,zeroes=on|off][,sanitize=on|off][,format=on|off][,dstrd=N][,iommu-bits=N][,service-ns=N][,parallel=N]`
-/// `[,seed=N][,serial=TEXT][,run=thread|inline]`
+/// `[,warn-after=N][,fail-after=N][,seed=N][,serial=TEXT][,run=thread|inline]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSpec {
     /// Capacity of all namespaces together, bytes. Sizes in text take K, M, G and T, powers of 1024.
@@ -48,6 +49,10 @@ pub struct DeviceSpec {
     /// How many I/O commands are worked on at once, others waiting in the order in which they were fetched; 0 for all. With
     /// `service_ns` this bounds what the device does: `parallel * 10^9 / service_ns` commands a second.
     pub parallel: u32,
+    /// After so many I/O commands it reports, once, that it is no longer reliable ([`Action::Warn`]).
+    pub warn_after: Option<u32>,
+    /// After so many I/O commands it stops, for good ([`Action::Fatal`]): also when it was reset, with the next one.
+    pub fail_after: Option<u32>,
     /// With a seed, queues are served and commands completed in an order drawn from it; without, in turn and in order.
     pub seed: Option<u64>,
     /// Serial number; at most 20 printable ASCII characters.
@@ -86,6 +91,8 @@ impl Default for DeviceSpec {
             iommu: IommuSpec::default(),
             service_ns: 0,
             parallel: 0,
+            warn_after: None,
+            fail_after: None,
             seed: None,
             serial: None,
             run: Run::Thread,
@@ -93,7 +100,7 @@ impl Default for DeviceSpec {
     }
 }
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 22] = [
     "size",
     "file",
     "lba",
@@ -111,6 +118,8 @@ const KEYS: [&str; 20] = [
     "iommu-bits",
     "service-ns",
     "parallel",
+    "warn-after",
+    "fail-after",
     "seed",
     "serial",
     "run",
@@ -180,6 +189,12 @@ impl DeviceSpec {
                 self.parallel =
                     within(value, 0, 4096).ok_or_else(|| bad("a number from 0 to 4096; 0 is all"))?
             }
+            "warn-after" => {
+                self.warn_after = Some(within(value, 0, u32::MAX).ok_or_else(|| bad("a number of commands"))?)
+            }
+            "fail-after" => {
+                self.fail_after = Some(within(value, 0, u32::MAX).ok_or_else(|| bad("a number of commands"))?)
+            }
             "seed" => self.seed = Some(within(value, 0, u64::MAX).ok_or_else(|| bad("a number"))?),
             "serial" => self.serial = Some(value.to_owned()),
             "run" => {
@@ -229,6 +244,14 @@ impl DeviceSpec {
             return conflict("queues, entries, mdts or dstrd is outside what a controller can have");
         }
         Ok(())
+    }
+
+    /// What goes wrong with it by itself.
+    pub(crate) fn faults(&self) -> impl Iterator<Item = Fault> {
+        let after = |skip, times| Match { queue: QueueMatch::Io, skip, times, ..Match::default() };
+        let warn = self.warn_after.map(|skip| Fault { when: after(skip, 1), action: Action::Warn });
+        let fail = self.fail_after.map(|skip| Fault { when: after(skip, u32::MAX), action: Action::Fatal });
+        warn.into_iter().chain(fail)
     }
 
     /// Capacity of each namespace: an equal part, in whole 4096-byte blocks, so that either block size fits.
@@ -289,13 +312,14 @@ mod tests {
     #[test]
     fn a_device_is_read_from_its_text() {
         let spec: DeviceSpec =
-            "sim:nvme,size=4G,file=/tmp/d.img,lba=4096,mdts=5,queues=2,sgl=off,namespaces=2,seed=9,service-ns=1000,parallel=16"
+            "sim:nvme,size=4G,file=/tmp/d.img,lba=4096,mdts=5,queues=2,sgl=off,namespaces=2,seed=9,service-ns=1000,parallel=16,warn-after=7"
                 .parse()
                 .unwrap();
         assert_eq!(spec.size_bytes, 4 << 30);
         assert_eq!(spec.file.as_deref(), Some(std::path::Path::new("/tmp/d.img")));
         assert_eq!((spec.lba_bytes, spec.mdts, spec.queues, spec.namespaces), (4096, 5, 2, 2));
         assert_eq!((spec.sgl, spec.seed, spec.service_ns, spec.parallel), (false, Some(9), 1000, 16));
+        assert_eq!((spec.warn_after, spec.fail_after), (Some(7), None));
         assert_eq!("sim:nvme".parse::<DeviceSpec>().unwrap(), DeviceSpec::default());
     }
 
@@ -318,6 +342,7 @@ mod tests {
         assert!(error("sim:nic").contains("no simulated device"));
         assert!(error("sim:nvmex,size=4G").contains("no simulated device"));
         assert!(error("sim:nvme,size=4K,namespaces=2").contains("fewer namespaces"));
+        assert!(error("sim:nvme,fail-after=soon").contains("a number of commands"));
         assert!(error("sim:nvme,parallel=5").contains("give service-ns"));
         assert!(error("sim:nvme,run=inline,service-ns=5").contains("run=thread"));
     }

@@ -64,6 +64,8 @@ pub enum Action {
     WrongCid(u16),
     /// It is not carried out, and completes with this status.
     Fail(StatusField),
+    /// It is carried out, and from then on the health log says that the controller is no longer reliable.
+    Warn,
     /// The controller stops for good with `CSTS.CFS` set, before carrying it out.
     Fatal,
     /// The function leaves the bus, before carrying it out.

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::PoisonError;
 
+use vfiomux_spec::nvme::log::CriticalWarning;
 use vfiomux_spec::nvme::{ADMIN_QUEUE_ID, CompletionEntry, Status, SubmissionEntry};
 
 use super::{Controller, Outcome, Pending, State, name};
@@ -192,6 +193,7 @@ impl Controller {
         match action {
             Some(Action::Fatal) => return self.fatal(),
             Some(Action::Vanish) => return self.vanish(),
+            Some(Action::Warn) => self.warn(CriticalWarning::new().with_reliability(true)),
             _ => {}
         }
         let service_ns = if admin { 0 } else { self.service_ns() };

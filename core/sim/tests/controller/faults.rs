@@ -126,6 +126,25 @@ fn a_fatal_error_stops_everything_until_reset() {
 }
 
 #[test]
+fn a_device_made_to_fail_does_so_again_after_every_reset() {
+    let mut host = Host::boot(DeviceSpec { fail_after: Some(1), ..small() });
+    let (mut sq, mut cq) = host.pair();
+    let first = host.submit(&mut sq, SubmissionEntry::flush(1));
+    host.sim.run_until_idle();
+    assert_eq!(drain(&host, &mut cq), [(first, Status::SUCCESS)]);
+    host.submit(&mut sq, SubmissionEntry::flush(1));
+    host.sim.run_until_idle();
+    assert!(host.csts().cfs());
+    host.write_cc(vfiomux_spec::nvme::register::Cc::new());
+    host.enable();
+    assert!(!host.csts().cfs());
+    let (mut sq, _cq) = host.pair();
+    host.submit(&mut sq, SubmissionEntry::flush(1));
+    host.sim.run_until_idle();
+    assert!(host.csts().cfs());
+}
+
+#[test]
 fn a_function_can_vanish_under_a_command() {
     let (mut host, mut sq, cq) = booted();
     strike(&host, Action::Vanish);

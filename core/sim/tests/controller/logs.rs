@@ -100,6 +100,22 @@ fn a_warning_reaches_who_asked_for_it() {
 }
 
 #[test]
+fn a_device_made_to_warn_does_so_once_and_goes_on() {
+    let mut host = Host::boot(DeviceSpec { warn_after: Some(1), ..small() });
+    let (mut sq, mut cq) = host.pair();
+    host.submit_admin(SubmissionEntry::async_event_request());
+    let config = SubmissionEntry::set_features(ASYNC_EVENT_CONFIG, 0, EVENTS_WANTED.into_bits());
+    assert_eq!(host.admin_status(config), Status::SUCCESS);
+    for warns in [false, true] {
+        host.submit(&mut sq, SubmissionEntry::flush(1));
+        host.sim.run_until_idle();
+        assert_eq!(host.poll(&mut cq).unwrap().status(), Status::SUCCESS);
+        let said = event(&mut host).map(|event| (event.kind(), event.information()));
+        assert_eq!(said, warns.then_some((EVENT_HEALTH, log::HEALTH_RELIABILITY)));
+    }
+}
+
+#[test]
 fn a_bad_doorbell_is_an_error_event() {
     let mut host = Host::boot(small());
     let _pair = host.pair();
