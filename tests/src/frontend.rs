@@ -3,13 +3,16 @@
 
 #![expect(unsafe_code, reason = "waits for an event descriptor of a type that lends its number only")]
 
+use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use vhost::vhost_user::message::{
-    VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
+    VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight, VhostUserProtocolFeatures,
+    VhostUserVirtioFeatures,
 };
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
@@ -31,6 +34,13 @@ const AVAILABLE: usize = 0x1000;
 const USED: usize = 0x2000;
 const INDIRECT: usize = 0x3000;
 const MEMORY_BYTES: usize = 4 << 20;
+
+/// What lies in a slot of [`Driver::begin_write`], and how many there are: three descriptors each.
+const SLOTS: u16 = RING_ENTRIES / 3;
+const SLOTS_OFFSET: usize = MEMORY_BYTES / 2;
+const SLOT_BYTES: usize = 0x4000;
+/// A status that no device writes.
+const UNWRITTEN: u8 = 0xff;
 
 /// `VIRTIO_F_RING_INDIRECT_DESC`.
 const INDIRECT_DESC: u64 = 1 << 28;
@@ -102,6 +112,8 @@ pub struct Driver {
     protocol_features: VhostUserProtocolFeatures,
     memory: SharedMemory,
     rings: Vec<Ring>,
+    /// Where the back-end notes what it works on, once it was asked for that.
+    in_flight: Option<(VhostUserInflight, File)>,
 }
 
 struct Ring {
@@ -116,29 +128,45 @@ impl Driver {
     /// Connects and negotiates, then shares the memory by SET_MEM_TABLE.
     pub fn connect(socket: &Path, rings: usize) -> Result<Driver, vhost::Error> {
         assert!(rings <= RINGS_MAX, "room for that many rings");
-        let mut session = Frontend::connect(socket, rings as u64)?;
-        session.set_owner()?;
-        let offered = session.get_features()?;
-        let wanted = VERSION_1 | INDIRECT_DESC | BLK_FLUSH | BLK_MQ;
-        let features = offered & (wanted | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits());
-        session.set_features(features)?;
-        let protocol_features = session.get_protocol_features()?
-            & (VhostUserProtocolFeatures::MQ
-                | VhostUserProtocolFeatures::REPLY_ACK
-                | VhostUserProtocolFeatures::CONFIG
-                | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
-                | VhostUserProtocolFeatures::INFLIGHT_SHMFD);
-        session.set_protocol_features(protocol_features)?;
-        if protocol_features.contains(VhostUserProtocolFeatures::REPLY_ACK) {
-            session.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-        }
-
+        let (session, features, protocol_features) = negotiate(socket, rings)?;
         let memory = SharedMemory::new(MEMORY_BYTES).map_err(vhost::Error::IOError)?;
         session.set_mem_table(&[region(&memory, GUEST_BASE)])?;
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(vhost::Error::IOError);
         let rings = (0..rings).map(|_| Ok(Ring { kick: event()?, call: event()?, available: 0, used: 0 }));
         let rings = rings.collect::<Result<_, vhost::Error>>()?;
-        Ok(Driver { session, features, protocol_features, memory, rings })
+        Ok(Driver { session, features, protocol_features, memory, rings, in_flight: None })
+    }
+
+    /// Asks for a region in which the back-end notes what it works on, and gives it to it.
+    pub fn keep_in_flight(&mut self) -> Result<(), vhost::Error> {
+        let asked = VhostUserInflight::new(0, 0, self.rings.len() as u16, RING_ENTRIES);
+        let (given, file) = self.session.get_inflight_fd(&asked)?;
+        self.session.set_inflight_fd(&given, file.as_raw_fd())?;
+        self.in_flight = Some((given, file));
+        Ok(())
+    }
+
+    /// Whether the region says that the back-end works on the chain of this head of the first ring (vhost-user:
+    /// `QueueRegionSplit`, a header of 16 bytes and an entry of 16 bytes a descriptor, which begins with the flag).
+    pub fn is_in_flight(&self, head: u16) -> bool {
+        let Some((given, file)) = &self.in_flight else { return false };
+        let mut flag = [0];
+        let at = given.mmap_offset + 16 + 16 * u64::from(head);
+        file.read_exact_at(&mut flag, at).expect("the region is as long as it says");
+        flag[0] == 1
+    }
+
+    /// The same guest over another connection, as a VMM connects again: the memory, the rings and the region of what is in flight
+    /// are the ones that there were. Rings are then to be started.
+    pub fn reconnect(self, socket: &Path) -> Result<Driver, vhost::Error> {
+        let Driver { session, memory, rings, in_flight, .. } = self;
+        drop(session);
+        let (mut session, features, protocol_features) = negotiate(socket, rings.len())?;
+        if let Some((given, file)) = &in_flight {
+            session.set_inflight_fd(given, file.as_raw_fd())?;
+        }
+        session.set_mem_table(&[region(&memory, GUEST_BASE)])?;
+        Ok(Driver { session, features, protocol_features, memory, rings, in_flight })
     }
 
     /// The session, for messages that nothing here sends.
@@ -163,12 +191,13 @@ impl Driver {
         Ok(bytes)
     }
 
-    /// Starts a ring where it stopped, or at its beginning.
+    /// Starts a ring where it stopped, or at its beginning: as QEMU does, at what was returned last, since nobody may be left to
+    /// say what was taken last.
     pub fn start_ring(&mut self, index: usize) -> Result<(), vhost::Error> {
         let ring = &self.rings[index];
         let at = |part: usize| (self.memory.address() + index * RING_BYTES + part) as u64;
         self.session.set_vring_num(index, RING_ENTRIES)?;
-        self.session.set_vring_base(index, ring.used)?;
+        self.session.set_vring_base(index, self.memory.load_u16(index * RING_BYTES + USED + 2))?;
         self.session.set_vring_addr(
             index,
             &VringConfigData {
@@ -285,6 +314,44 @@ impl Driver {
         Some((word(&element[..4]), word(&element[4..])))
     }
 
+    /// Makes a write of one slot's data available on the first ring without waiting for it. Gives the head of its chain.
+    pub fn begin_write(&mut self, slot: u16, sector: u64, data: &[u8]) -> u16 {
+        assert!(slot < SLOTS && data.len() <= SLOT_BYTES - 0x100, "there is room for it");
+        let header = SLOTS_OFFSET + usize::from(slot) * SLOT_BYTES;
+        let (status, payload) = (header + 16, header + 0x100);
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&(Request::Write as u32).to_le_bytes());
+        bytes[8..].copy_from_slice(&sector.to_le_bytes());
+        self.memory.write(header, &bytes);
+        self.memory.write(status, &[UNWRITTEN]);
+        self.memory.write(payload, data);
+        let head = slot * 3;
+        let parts = [(header, 16, NEXT), (payload, data.len() as u32, NEXT), (status, 1, WRITE)];
+        for (position, (offset, length, flags)) in (head..).zip(parts) {
+            let address = GUEST_BASE + offset as u64;
+            self.write_descriptor(0, position, Descriptor { address, length, flags, next: position + 1 });
+        }
+        self.publish(0, head);
+        head
+    }
+
+    /// The status of a slot's write; none while there is none.
+    pub fn status(&self, slot: u16) -> Option<u8> {
+        let mut status = [0];
+        self.memory.read(SLOTS_OFFSET + usize::from(slot) * SLOT_BYTES + 16, &mut status);
+        Some(status[0]).filter(|status| *status != UNWRITTEN)
+    }
+
+    /// How many returned chains of a ring were taken.
+    pub fn taken_index(&self, ring: usize) -> u16 {
+        self.rings[ring].used
+    }
+
+    /// How many chains of a ring were returned.
+    pub fn used_index(&self, ring: usize) -> u16 {
+        self.memory.load_u16(ring * RING_BYTES + USED + 2)
+    }
+
     /// One request from beginning to end, its data in `data`. The status, or `None` when it never completes.
     pub fn request(
         &mut self,
@@ -294,7 +361,6 @@ impl Driver {
         data: &mut [u8],
         indirect: bool,
     ) -> Option<u8> {
-        const UNWRITTEN: u8 = 0xff;
         let header = DATA_OFFSET + ring * 0x100;
         let status = header + 16;
         let payload = DATA_OFFSET + RINGS_MAX * 0x100;
@@ -322,6 +388,30 @@ impl Driver {
         }
         Some(outcome[0])
     }
+}
+
+/// Connects, and agrees on all that is known here.
+fn negotiate(
+    socket: &Path,
+    rings: usize,
+) -> Result<(Frontend, u64, VhostUserProtocolFeatures), vhost::Error> {
+    let mut session = Frontend::connect(socket, rings as u64)?;
+    session.set_owner()?;
+    let offered = session.get_features()?;
+    let wanted = VERSION_1 | INDIRECT_DESC | BLK_FLUSH | BLK_MQ;
+    let features = offered & (wanted | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits());
+    session.set_features(features)?;
+    let protocol_features = session.get_protocol_features()?
+        & (VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+            | VhostUserProtocolFeatures::INFLIGHT_SHMFD);
+    session.set_protocol_features(protocol_features)?;
+    if protocol_features.contains(VhostUserProtocolFeatures::REPLY_ACK) {
+        session.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+    }
+    Ok((session, features, protocol_features))
 }
 
 /// How a region of memory is told to a back-end.

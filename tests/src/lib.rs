@@ -11,8 +11,9 @@
 //!   conformance.rs, quiet.rs   verifying load ── socket ── vfiomuxd             check, daemon
 //!   frontend.rs, hostile.rs    hand-written rings ── socket ── vfiomuxd         frontend, daemon
 //!   load.rs                    vfiomux-load ── socket ── vfiomuxd               backend, daemon
-//!   refusals.rs                operator ── vfiomuxctl ── vfiomuxd               daemon
 //!   storm                      racing operators ── socket ── vfiomuxd, killed   daemon
+//!   refusals.rs, roles.rs      operator, other users ── vfiomuxctl ── vfiomuxd  daemon
+//!   undisturbed.rs             verifying load ── socket ── vfiomuxd ── plugin   check, daemon
 //!   world.rs                   guests ── sidecore ── driver ── device           world
 //! ```
 //!

@@ -121,7 +121,9 @@ impl Scenario {
         let notes = json!({ "scenario": self.id, "functions": used.functions, "items": used.items });
         let directory = target_dir().join("scenarios");
         fs::create_dir_all(&directory).expect("the target directory is ours");
-        let path = directory.join(format!("{}.json", self.id));
+        // A scenario may be played by several tests, each with its own notes.
+        let test = std::thread::current().name().map_or_else(String::new, |name| name.replace("::", "-"));
+        let path = directory.join(format!("{}.{test}.json", self.id));
         fs::write(path, format!("{notes:#}\n")).expect("the target directory is ours");
     }
 }
@@ -148,6 +150,19 @@ impl Operator {
         match self.ask(method, params) {
             Ok(answer) => answer,
             Err(error) => panic!("{method} was refused: {:#}", error.value),
+        }
+    }
+
+    /// Calls a function; none when it is refused in these words, which is no more than not yet.
+    #[track_caller]
+    pub fn call_unless(&mut self, method: &str, params: Value, words: &str) -> Option<Answer> {
+        match self.ask(method, params) {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                let said = error.value.to_string();
+                assert!(said.contains(words), "{method}: {said} does not say {words:?}");
+                None
+            }
         }
     }
 

@@ -1,12 +1,10 @@
 //! Channels that go from one sidecore to another while verified I/O runs on them, moved by hand and by load.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use vfiomux_tests::check::{self, Options, Outcome};
+use vfiomux_tests::check::{self, Load, Options, Outcome};
 use vfiomux_tests::daemon::Vfiomuxd;
 
 /// Times that each channel goes there and back.
@@ -24,46 +22,15 @@ fn daemon(directory: &Path, balance: &str) -> Vfiomuxd {
     daemon
 }
 
-/// Verified I/O on a channel, session after session, until it is told to stop. Gives what was done in all.
-fn load<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    daemon: &Vfiomuxd,
-    name: &str,
-    stop: &'scope AtomicBool,
-) -> std::thread::ScopedJoinHandle<'scope, Outcome> {
-    let socket = daemon.endpoint(name);
-    scope.spawn(move || {
-        let mut total = Outcome::default();
-        for seed in 1.. {
-            let options = Options {
-                rings: 2,
-                operations: 1_000,
-                max_bytes: 64 << 10,
-                span_bytes: 4 << 20,
-                seed,
-                ..Options::new(&socket)
-            };
-            let done = check::run(&options).unwrap_or_else(|error| panic!("{error}"));
-            total.reads += done.reads;
-            total.writes += done.writes;
-            total.flushes += done.flushes;
-            total.discards += done.discards;
-            total.write_zeroes += done.write_zeroes;
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-        }
-        total
+/// Verified I/O on a channel, session after session.
+fn load(daemon: &Vfiomuxd, name: &str) -> Load {
+    Load::begin(Options {
+        rings: 2,
+        operations: 1_000,
+        max_bytes: 64 << 10,
+        span_bytes: 4 << 20,
+        ..Options::new(daemon.endpoint(name))
     })
-}
-
-/// Has the loads end, also when the test fails.
-struct Stopping<'a>(&'a AtomicBool);
-
-impl Drop for Stopping<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Moves a channel. While its session ends, or its commands do not end in time, it stays where it is, and the daemon is asked
@@ -104,20 +71,15 @@ fn assert_counted(channel: &Value, seen: &Outcome) {
 fn channels_are_moved_by_hand_while_their_guests_work() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let daemon = daemon(directory.path(), "enabled = false");
-    let stop = AtomicBool::new(false);
     let names = ["flash", "memory"];
-    let seen = std::thread::scope(|scope| {
-        let loads = names.map(|name| load(scope, &daemon, name, &stop));
-        let stopping = Stopping(&stop);
-        for _ in 0..ROUNDS {
-            for name in names {
-                move_to(&daemon, name, "1");
-                move_to(&daemon, name, "0");
-            }
+    let loads = names.map(|name| load(&daemon, name));
+    for _ in 0..ROUNDS {
+        for name in names {
+            move_to(&daemon, name, "1");
+            move_to(&daemon, name, "0");
         }
-        drop(stopping);
-        loads.map(|load| load.join().expect("the load was verified"))
-    });
+    }
+    let seen = loads.map(Load::end);
     for (name, seen) in names.iter().zip(&seen) {
         let channel = daemon.ctl_json(&["channel", "show", name]);
         assert_counted(&channel, seen);

@@ -16,6 +16,7 @@
 //! moment, however the back-end orders them.
 
 mod drive;
+mod load;
 mod oracle;
 mod pattern;
 mod random;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use drive::run;
+pub use load::Load;
 pub use pattern::SECTOR_BYTES;
 
 /// What is done to a disk, and what is expected of it.
@@ -137,6 +139,21 @@ pub struct Outcome {
     pub failed: u64,
     /// How long it took.
     pub took: Duration,
+}
+
+impl Outcome {
+    /// Counts what another run did too.
+    pub fn add(&mut self, other: &Outcome) {
+        (self.capacity_bytes, self.block_bytes) = (other.capacity_bytes, other.block_bytes);
+        self.reads += other.reads;
+        self.writes += other.writes;
+        self.flushes += other.flushes;
+        self.discards += other.discards;
+        self.write_zeroes += other.write_zeroes;
+        self.verified_bytes += other.verified_bytes;
+        self.failed += other.failed;
+        self.took += other.took;
+    }
 }
 
 /// Why a check failed.

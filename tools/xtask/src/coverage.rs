@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -41,20 +41,19 @@ pub(crate) fn check(write: bool) -> Result<Vec<String>, String> {
     let notes = notes.join("scenarios");
     let mut wrong = Vec::new();
     for (index, (id, _)) in SCENARIOS.iter().enumerate() {
-        let path = notes.join(format!("{id}.json"));
-        let Ok(text) = std::fs::read_to_string(&path) else {
+        let kept = notes_of(id, &notes)?;
+        if kept.is_empty() {
             wrong.push(format!(
                 "{id} has left no notes; run cargo nextest run -p vfiomux-tests --test scenarios first"
             ));
-            continue;
-        };
-        let used: Value =
-            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        for (kind, users) in [("functions", &mut functions), ("items", &mut items)] {
-            for name in used[kind].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                // What the protocol had when the notes were taken and has no more is no use of anything.
-                if let Some(users) = users.get_mut(name) {
-                    users.insert(index);
+        }
+        for used in kept {
+            for (kind, users) in [("functions", &mut functions), ("items", &mut items)] {
+                for name in used[kind].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                    // What the protocol had when the notes were taken and has no more is no use of anything.
+                    if let Some(users) = users.get_mut(name) {
+                        users.insert(index);
+                    }
                 }
             }
         }
@@ -71,6 +70,21 @@ pub(crate) fn check(write: bool) -> Result<Vec<String>, String> {
         wrong.push(format!("{PAGE} is not what the scenarios use; run cargo xtask coverage --write"));
     }
     Ok(wrong)
+}
+
+/// What the tests of a scenario have noted, one file each: `ID.TEST.json`.
+fn notes_of(id: &str, directory: &Path) -> Result<Vec<Value>, String> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Ok(Vec::new()) };
+    let ours = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        matches!(name.split('.').collect::<Vec<_>>()[..], [scenario, _, "json"] if scenario == id)
+    };
+    let read = |path: PathBuf| {
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = std::fs::read_to_string(&path).map_err(|error| failed(&error))?;
+        serde_json::from_str(&text).map_err(|error| failed(&error))
+    };
+    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(ours).map(read).collect()
 }
 
 /// Every function of the protocol but the one that tells of the protocol.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use vfiomux_block::Addressing;
 use vfiomux_channel::{ChannelCounters, HistogramSnapshot};
-use vfiomux_rpc::{Explanation, Kept, Method, Observed, Refused, RpcError};
+use vfiomux_rpc::{Explanation, FunctionState, Kept, Method, Observed, Refused, RpcError};
 
 use super::Control;
 use super::channel::{Channel, Seat};
@@ -244,6 +244,14 @@ impl Control {
                 ", the only one"
             }
         ));
+        let device = self.devices.get(&channel.device);
+        if let Some(device) = device.filter(|device| device.state == FunctionState::Degraded) {
+            let why = device.reason.as_deref().unwrap_or("it does not say why");
+            said.push(format!(
+                "device {} is degraded ({why}): take it elsewhere with vfiomuxctl channel move",
+                device.name
+            ));
+        }
         let guarantees = &channel.setting.guarantees;
         let tenant = self.groups.contains_key(&channel.setting.tenant);
         said.push(match (guarantees.is_none(), tenant) {
