@@ -13,6 +13,7 @@ use crate::regime::Regime;
 const DISK_BYTES: u64 = 64 << 20;
 /// Room for what a device keeps for itself: its label and the alignment of extents.
 const OVERHEAD_BYTES: u64 = 64 << 20;
+
 /// A daemon that serves a device to a victim and to bullies. Ended when dropped.
 pub(crate) struct Daemon {
     daemon: vfiomux_bench_daemon::Daemon,

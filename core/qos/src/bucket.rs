@@ -60,8 +60,8 @@ impl Bucket {
         self.level += level(tokens);
     }
 
-    /// Whole tokens that are there for anybody, however they are taken: none while there is a debt. Not above 2^34, which is more
-    /// than any request takes.
+    /// Whole tokens that are there for anybody, however they are taken: none while there is a debt. Above 2^34 they are not told
+    /// apart, which is more than any request takes.
     #[inline]
     pub(crate) fn spare(&self) -> u64 {
         if self.level < 0 {

@@ -45,7 +45,8 @@ impl Control {
     /// Puts on record what a plugin wants unasked, and what the others said to it.
     ///
     /// A caller's request is put there when it comes. A plugin may want the same in vain every second, so what it wants is only
-    /// when something is about to come of it, or when it is told that nothing does.
+    /// when something is about to come of it, or when it is told that nothing does. What makes no sense as a request, an amendment that
+    /// the channel does not have, is told and not on record: there is nothing that could be written down.
     pub(crate) fn record_wish(
         &mut self,
         by: &str,
