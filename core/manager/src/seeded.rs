@@ -15,6 +15,9 @@ pub(crate) enum Bug {
     CheckThenAct,
     /// ISO2, P2: a sidecore that a device is given to waits until policies have answered.
     PolicyOnSidecore,
+    /// P2: whatever a sidecore submits takes its time, which a test sees as a load that depends on no machine.
+    #[cfg(test)]
+    SlowSubmissions,
     /// T1: a destroyed channel's submission queue stays at the device.
     KeepQueuePair,
     /// T3: a channel's blocks leave the label when it does, and not when they were scrubbed.
@@ -58,27 +61,35 @@ mod on {
     use std::cell::Cell;
     use std::sync::mpsc::{self, Receiver, Sender};
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     use super::{Active, Bug};
+
+    /// What a slow submission takes.
+    const SLOW: Duration = Duration::from_millis(2);
 
     thread_local!(static ACTIVE: Cell<Active> = const { Cell::new(Active(None)) });
     thread_local!(static CHORES: Chores = Chores::default());
 
-    /// What sidecores wait for; each ends when its sender is dropped.
+    /// What sidecores wait for; each ends when its sender is dropped. And what each submission takes besides.
     #[derive(Debug, Clone, Default)]
-    pub(crate) struct Chores(Arc<Mutex<Vec<Receiver<()>>>>);
+    pub(crate) struct Chores(Arc<Mutex<Vec<Receiver<()>>>>, Duration);
 
     impl Chores {
         /// Waits for all of them, on a sidecore.
         pub(crate) fn work_off(&self) {
             let chores = std::mem::take(&mut *self.0.lock().unwrap());
             chores.into_iter().for_each(|chore| _ = chore.recv());
+            if !self.1.is_zero() {
+                std::thread::sleep(self.1);
+            }
         }
     }
 
     /// What the queues of this control thread's sidecores are burdened with.
     pub(crate) fn chores() -> Chores {
-        CHORES.with(Clone::clone)
+        let each = if is(Bug::SlowSubmissions) { SLOW } else { Duration::ZERO };
+        CHORES.with(|chores| Chores(chores.0.clone(), each))
     }
 
     /// Has a sidecore wait until what is returned is dropped.

@@ -50,7 +50,7 @@ impl DeviceQueue {
 
     #[cfg(test)]
     pub(crate) fn burdened(self) -> Self {
-        match seeded::is(seeded::Bug::PolicyOnSidecore) {
+        match seeded::is(seeded::Bug::PolicyOnSidecore) || seeded::is(seeded::Bug::SlowSubmissions) {
             true => Self::Burdened(Box::new(self), seeded::chores()),
             false => self,
         }
