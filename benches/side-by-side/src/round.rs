@@ -183,7 +183,8 @@ impl Bench<'_> {
                 if round >= planned && !self.lacks_pairs(group, &workload.name, &pairs) {
                     continue;
                 }
-                eprintln!("{}: round {} of {planned}, {}", group.name, round + 1, workload.name);
+                let further = if round < planned { "" } else { ", and further ones for fair pairs" };
+                eprintln!("{}: round {} of {planned}{further}, {}", group.name, round + 1, workload.name);
                 for index in rotated(chosen.len(), round).filter_map(|turn| chosen.get(turn).copied()) {
                     if self.stopped() {
                         return;

@@ -63,7 +63,12 @@ fn head(report: &Report) -> String {
         "{}, Linux {}; server on core {}, client on core {}, of {}",
         report.machine.processor, report.machine.kernel, cores.server, cores.client, cores.available
     );
-    let _ = writeln!(text, "{} rounds of {} s", results.rounds, results.run.as_secs_f64());
+    let _ = writeln!(
+        text,
+        "{} rounds of {} s, and up to as many again of what lacked fair pairs",
+        results.rounds,
+        results.run.as_secs_f64()
+    );
     if let Some(apart) = report.core_to_core_ns() {
         let _ = writeln!(
             text,

@@ -162,7 +162,7 @@ impl Line {
         if epoch & 1 == 0 { even } else { odd }
     }
 
-    /// Where the line is free from.
+    /// Where the line is free from: an estimate, since the compare-and-swap of `lease` decides.
     fn leased_ns(&self) -> u64 {
         self.word.load(Ordering::Relaxed) >> EPOCH_BITS
     }

@@ -48,7 +48,7 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Apply(#[from] ApplyError),
     /// A recording cannot be written.
-    #[error("{}: {source}; a recording is a new file", path.display())]
+    #[error("{}: {source}{}", path.display(), advice_for_recording(source))]
     Recording {
         /// The file.
         path: PathBuf,
@@ -58,6 +58,13 @@ pub(crate) enum Failure {
     /// What was asked for cannot be written.
     #[error("cannot write: {0}")]
     Output(io::Error),
+}
+
+fn advice_for_recording(source: &io::Error) -> &'static str {
+    match source.kind() {
+        ErrorKind::AlreadyExists => "; a recording is a new file, so give another name",
+        _ => "",
+    }
 }
 
 impl Failure {

@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::{Line, SLICE_NS_MAX, Terms};
 use crate::SECOND_NS;
 
-/// Who leases from a line.
+/// Who leases from a line. All accesses are relaxed: each word stands for itself, and nothing is read through it.
 #[derive(Debug, Default)]
 pub(super) struct Contention {
     /// How far the furthest has come who leased, in [`Share::had`]; wraps, since only differences count.
@@ -40,17 +40,24 @@ pub(super) struct Share {
 const WINDOW_LOG2: u32 = 23;
 /// What a nanosecond of the line is worth in [`Share::had`], for a share of 1.
 const HAD_SCALE_LOG2: u32 = 10;
+/// The numbers of windows.
+const NUMBERS: u64 = 0xffff_ffff;
+/// How many windows somebody else's reading of the clock may be ahead: two seconds.
+const AHEAD_MAX: u64 = 256;
 /// The longest stretch that is counted: 18 minutes.
 const COUNTED_NS_MAX: u64 = 1 << 40;
 
 impl Contention {
     /// Counts somebody in.
     fn come(&self, window: u64, weight: u64) {
-        // Whatever somebody else has written meanwhile stands for itself: nothing is read through these words.
-        let counted = |present: u64| match (window & 0xffff_ffff).cmp(&(present >> 32)) {
-            core::cmp::Ordering::Equal => Some(present + weight),
-            core::cmp::Ordering::Greater => Some((window << 32) + weight),
-            core::cmp::Ordering::Less => None,
+        // Numbers of windows wrap, after a year and more. A number that is a little further on is that of somebody whose clock reading
+        // is newer; one that is much further on is of long ago.
+        let number = window & NUMBERS;
+        let counted = |present: u64| match (present >> 32).wrapping_sub(number) & NUMBERS {
+            0 => Some(present + weight),
+            // Where nobody has come yet there is no number.
+            1..=AHEAD_MAX if present > 0 => None,
+            _ => Some((number << 32) + weight),
         };
         let _ = self.of(window).fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
     }
@@ -59,7 +66,7 @@ impl Contention {
     fn weights(&self, window: u64) -> u64 {
         let sum = |window: u64| {
             let present = self.of(window).load(Ordering::Relaxed);
-            if present >> 32 == window & 0xffff_ffff { present & 0xffff_ffff } else { 0 }
+            if present >> 32 == window & NUMBERS { present & 0xffff_ffff } else { 0 }
         };
         sum(window).max(sum(window.wrapping_sub(1)))
     }
@@ -126,5 +133,49 @@ impl Share {
         }
         line.contention.raise(self.had);
         self.had = self.had.wrapping_add(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_is_counted_whatever_the_clock_reads() {
+        let wraps = 1 << 32;
+        for first in [0, 1, 1000, wraps / 2, wraps - 2, wraps - 1, wraps, wraps + 1, 3 * wraps - 1] {
+            let contention = Contention::default();
+            for window in first..first + 4 {
+                contention.come(window, 100);
+                contention.come(window, 300);
+                assert_eq!(contention.weights(window), 400, "{first} {window}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_comes_after_a_wrap_is_counted_in_the_same_line() {
+        let contention = Contention::default();
+        for window in (1 << 32) - 300..(1 << 32) + 300 {
+            contention.come(window, 7);
+            assert_eq!(contention.weights(window), 7);
+        }
+    }
+
+    #[test]
+    fn who_is_late_by_a_window_takes_nobody_out() {
+        let contention = Contention::default();
+        contention.come(6, 100);
+        contention.come(4, 300);
+        assert_eq!(contention.weights(6), 100);
+    }
+
+    #[test]
+    fn who_falls_silent_is_counted_no_more() {
+        let contention = Contention::default();
+        contention.come(1, 100);
+        contention.come(1, 300);
+        contention.come(3, 100);
+        assert_eq!(contention.weights(3), 100);
     }
 }
