@@ -461,8 +461,10 @@ impl<Q: BlockQueue> Sidecore<Q> {
         if let Some(Some(device)) = self.devices.get_mut(usize::from(seat.device)) {
             device.channels -= 1;
             device.flushes.forget(id.index);
+            let window_commands = device.window_commands();
             if let Some(schedule) = &mut device.schedule {
                 schedule.remove(id.index);
+                schedule.resize(window_commands);
             }
         }
         let slot = seat.device;

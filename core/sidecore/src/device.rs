@@ -4,6 +4,7 @@ use vfiomux_channel::{Asked, BlockChannel, CommandTag, Ending};
 use crate::flush::Flushes;
 use crate::schedule::Schedule;
 use crate::service::Services;
+use crate::sidecore::SHOWN_AT_ONCE;
 use crate::{Pace, SidecoreCounters};
 
 /// A device as this sidecore has it.
@@ -35,6 +36,18 @@ impl<Q: BlockQueue> Device<Q> {
             channels: 0,
             gone: false,
             gone_reported: false,
+        }
+    }
+
+    /// How many commands a schedule lets the device have of us. Where commands end as they are submitted nothing is out between two
+    /// breaths, so that the window bounds no queue, only what is taken in a breath: there each channel has room for a line of requests,
+    /// and who has no more than that is nobody's neighbour.
+    pub(crate) fn window_commands(&self) -> u32 {
+        let commands = self.pace.window_commands;
+        if self.queue.ends_at_once() {
+            commands.max(SHOWN_AT_ONCE.saturating_mul(self.channels))
+        } else {
+            commands
         }
     }
 
@@ -128,5 +141,29 @@ impl Router<'_> {
         if !known {
             self.counters.strays.add(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vfiomux_block::{FaultPlan, FaultyQueue, NullQueue, RamDisk, RamQueue};
+
+    use super::*;
+
+    #[test]
+    fn each_channel_has_room_for_a_line_of_requests_where_commands_end_at_once() {
+        let pace = Pace { window_commands: 128, ..Pace::default() };
+        let null = Device { channels: 200, pace, ..Device::new(Box::new(NullQueue::new())) };
+        assert_eq!(null.window_commands(), 200 * SHOWN_AT_ONCE);
+        let few = Device { channels: 16, ..null };
+        assert_eq!(few.window_commands(), 128);
+        let disk = RamDisk::new(1 << 10, 512).unwrap();
+        let later = Box::new(FaultyQueue::new(RamQueue::new(disk), FaultPlan::default()));
+        let later = Device { channels: 200, pace, ..Device::new(later) };
+        assert_eq!(
+            later.window_commands(),
+            128,
+            "what is at the device is in its order, and no more than keeps it busy"
+        );
     }
 }

@@ -50,10 +50,9 @@ pub(crate) enum By {
 const TOLD_EVERY_NS: u64 = 100_000_000;
 
 impl Schedule {
-    fn new(places: u16, pace: &Pace, in_flight: u32) -> Self {
-        let mut window = Window::new(pace.window_commands);
+    fn new(places: u16, window_commands: u32, slice_cost: u64, in_flight: u32) -> Self {
+        let mut window = Window::new(window_commands);
         window.sent(in_flight);
-        let slice_cost = pace.slice_cost;
         Self {
             scheduler: Scheduler::new(places),
             window,
@@ -101,6 +100,11 @@ impl Schedule {
             self.scheduler.idle(index);
         }
         self.contended
+    }
+
+    /// Lets the device have so many commands from now on.
+    pub(crate) fn resize(&mut self, window_commands: u32) {
+        self.window.resize(window_commands);
     }
 
     /// Forgets a channel.
@@ -235,14 +239,17 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let places = u16::try_from(self.seats.len()).unwrap_or(u16::MAX);
         let Self { devices, seats, scheduled, .. } = self;
         let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return };
+        let window_commands = device.window_commands();
         if let Some(schedule) = &mut device.schedule {
+            schedule.resize(window_commands);
             if let Some(channel) = seats.get_mut(usize::from(index)).and_then(|seat| seat.channel.as_mut()) {
                 schedule.scheduler.make_room(places);
                 seat_in(schedule, &device.pace, index, channel, now_ns);
             }
             return;
         }
-        let mut schedule = Schedule::new(places, &device.pace, device.commands_in_flight());
+        let in_flight = device.commands_in_flight();
+        let mut schedule = Schedule::new(places, window_commands, device.pace.slice_cost, in_flight);
         for (index, seat) in (0u16..).zip(seats.iter_mut()).filter(|(_, seat)| seat.device == slot) {
             if let Some(channel) = &mut seat.channel {
                 seat_in(&mut schedule, &device.pace, index, channel, now_ns);
@@ -272,11 +279,10 @@ impl<Q: BlockQueue> Sidecore<Q> {
     /// A device is driven otherwise from now on.
     pub(crate) fn keep_pace(&mut self, slot: u16, now_ns: u64) {
         let Self { devices, seats, .. } = self;
-        let Some(Some(Device { schedule: Some(schedule), pace, .. })) = devices.get_mut(usize::from(slot))
-        else {
-            return;
-        };
-        schedule.window.resize(pace.window_commands);
+        let Some(Some(device)) = devices.get_mut(usize::from(slot)) else { return };
+        let window_commands = device.window_commands();
+        let Device { schedule: Some(schedule), pace, .. } = device else { return };
+        schedule.resize(window_commands);
         schedule.slice_cost = pace.slice_cost;
         for (index, seat) in (0u16..).zip(seats.iter_mut()).filter(|(_, seat)| seat.device == slot) {
             if let Some(channel) = &mut seat.channel {
