@@ -24,6 +24,8 @@ pub(crate) struct Gate {
     weighed: bool,
     /// What may still go in this turn without another look at the limits.
     credit: Credit,
+    /// There is a credit.
+    credited: bool,
     /// What went so, and is not charged yet.
     tally: Tally,
 }
@@ -53,6 +55,7 @@ impl Gate {
             cost_max: u64::MAX,
             weighed: false,
             credit: Credit::NONE,
+            credited: false,
             tally: Tally::default(),
         }
     }
@@ -90,10 +93,32 @@ impl Gate {
         true
     }
 
-    /// Weighs one request against every limit, exactly. A turn's first request goes this way, and so does whatever the credit does not
-    /// cover; from the second one on the credit says what may follow.
+    /// Lets a turn's first request go where that can be told at a glance: the channel's own buckets are known to be full, and what it
+    /// holds of its tenant's limits covers it.
+    #[inline]
+    fn skim(&mut self, io: Io, now_ns: u64) -> bool {
+        if self.weighed || !self.account.is_full(now_ns) {
+            return false;
+        }
+        if let Some(lease) = &mut self.lease
+            && !lease.skim(io, now_ns)
+        {
+            return false;
+        }
+        self.account.skim(io, now_ns);
+        self.weighed = true;
+        true
+    }
+
+    /// Weighs one request, at a glance or exactly. A turn's first request goes this way, and so does whatever the credit does not cover.
     #[inline(never)]
     fn weigh(&mut self, io: Io, in_any_case: bool, now_ns: u64) -> bool {
+        self.skim(io, now_ns) || self.weigh_exactly(io, in_any_case, now_ns)
+    }
+
+    /// Weighs one request against every limit. From a turn's second one on the credit says what may follow.
+    #[inline(never)]
+    fn weigh_exactly(&mut self, io: Io, in_any_case: bool, now_ns: u64) -> bool {
         self.settle();
         let is_first = !std::mem::replace(&mut self.weighed, true);
         let affordable = self.account.open(io, now_ns);
@@ -113,6 +138,7 @@ impl Gate {
             lease.charge(io);
         }
         if !is_first {
+            self.credited = true;
             self.credit = self.account.credit();
             if let Some(lease) = &self.lease {
                 self.credit = self.credit.and(lease.credit());
@@ -124,7 +150,7 @@ impl Gate {
     /// Charges what went by credit. No credit outlives it.
     #[inline]
     fn settle(&mut self) {
-        self.credit = Credit::NONE;
+        (self.credit, self.credited) = (Credit::NONE, false);
         if !self.tally.is_empty() {
             let tally = std::mem::take(&mut self.tally);
             self.account.settle(&tally);
@@ -137,7 +163,7 @@ impl Gate {
     /// Ends a turn: what it took is charged by the time of the turn. Gives what it has cost.
     #[inline]
     pub(crate) fn end(&mut self) -> u64 {
-        if self.limited {
+        if self.credited {
             self.settle();
         }
         self.cost

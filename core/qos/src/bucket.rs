@@ -54,6 +54,19 @@ impl Bucket {
         self.level -= level(tokens);
     }
 
+    /// Was full at `now_ns`, which is known otherwise than by refilling.
+    #[inline]
+    pub(crate) fn fill(&mut self, now_ns: u64) {
+        debug_assert!(now_ns >= self.at_ns, "full at a time that was paid for already");
+        (self.level, self.at_ns) = (self.full, now_ns);
+    }
+
+    /// Whether it is full, and was paid for up to this time and no further.
+    #[inline]
+    pub(crate) fn is_full_at(&self, now_ns: u64) -> bool {
+        self.level == self.full && self.at_ns == now_ns
+    }
+
     /// Gives back what was taken since the last refill.
     #[inline]
     pub(crate) fn give_back(&mut self, tokens: u64) {

@@ -35,6 +35,10 @@
 //! held against one number of operations and one of bytes ([`Credit`]), added up ([`Tally`]), and charged when the turn ends. What the
 //! credit does not cover is weighed again, so that it changes what is counted when, and nothing of what is let go.
 //!
+//! Requests that come one at a time mostly find limits that do not bind. So the first request of a turn is not weighed where a glance
+//! says that it may go: its buckets are known to be full by now ([`Account::is_full`]), and what is leased and does not lapse for a while
+//! covers it ([`Lease::skim`]). It is noted down, and charged as of its time if that should turn out to matter.
+//!
 //! # Reservations and shares
 //!
 //! As in mClock (Gulati, Merchant, Varman: mClock, OSDI 2010), in two phases: whoever is behind its reservation goes first, the

@@ -103,3 +103,48 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Q1: what is noted down where buckets are full, and charged only when they are not again, changes nothing of what is let go, in
+    /// whatever steps the clock goes.
+    #[test]
+    fn an_account_that_skims_lets_go_what_one_that_weighs_does(
+        per_second in 1u64..5_000_000_000,
+        burst in 1u64..100_000,
+        ops_per_second in 1u64..1_000_000,
+        ops_burst in 1u64..50,
+        steps in prop::collection::vec(
+            (prop_oneof![3 => 0i64..3_000, 3 => 0i64..3_000_000, 1 => -1_000_000i64..0], 0u32..100_000, any::<bool>()),
+            1..300,
+        ),
+    ) {
+        let limits = Limits {
+            ops: rate(ops_per_second, ops_burst),
+            bytes: rate(per_second, burst),
+            write_bytes: rate(per_second / 2 + 1, burst),
+            ..Limits::default()
+        };
+        let [mut skims, mut weighs] = [0; 2].map(|now_ns| Account::new(program(limits), now_ns));
+        let mut now_ns = 0u64;
+        for (step_ns, bytes, is_read) in steps {
+            now_ns = now_ns.saturating_add_signed(step_ns);
+            let io = if is_read { Io::read(bytes) } else { Io::write(bytes) };
+            let admitted = if skims.is_full(now_ns) {
+                skims.skim(io, now_ns);
+                true
+            } else {
+                let affordable = skims.open(io, now_ns);
+                if !affordable {
+                    skims.give_back(io);
+                }
+                affordable
+            };
+            weighs.refill(now_ns);
+            prop_assert_eq!(admitted, weighs.admit(io).is_ok());
+        }
+        skims.refill(now_ns);
+        for (ours, theirs) in skims.running().iter().zip(weighs.running()) {
+            prop_assert_eq!(ours.bucket.tokens(), theirs.bucket.tokens());
+        }
+    }
+}

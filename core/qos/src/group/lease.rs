@@ -2,7 +2,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use super::share::Share;
-use super::{Changed, Group, Line, Terms, ZERO_NS, place};
+use super::{Changed, END_NS, Group, Line, Terms, ZERO_NS, place};
 use crate::program::Measure;
 use crate::{Credit, Io, Limits, NotBefore, Tally};
 
@@ -17,6 +17,11 @@ pub struct Lease {
     /// What is held of the limits that there are. The places behind are of limits that there are not.
     parts: [Part; Limits::COUNT],
     count: usize,
+    /// What may go without a look, of what is held, until so long after `as_of_ns`.
+    kept: Credit,
+    kept_ns: u64,
+    /// What went so, and is not taken off what is held yet.
+    skimmed: Tally,
 }
 
 /// What is held of one limit.
@@ -28,6 +33,9 @@ struct Part {
     share: Share,
     /// Tokens that may be used now, without a further look; all that there are when there is no limit.
     usable: u64,
+    /// Tokens at the end of what is held that may be used for a while, and when the first of them lapses.
+    kept: u64,
+    kept_until_ns: u64,
     terms: Terms,
     /// What is used first. Empty only when both are.
     first: Stretch,
@@ -49,7 +57,8 @@ impl Lease {
     pub fn new(group: Arc<Group>, share: u32) -> Self {
         let epoch = group.epoch.load(Ordering::Acquire);
         let parts = core::array::from_fn(|line| Part::new(line, &group, share));
-        let mut lease = Self { group, epoch, as_of_ns: u64::MAX, parts, count: 0 };
+        let (kept, skimmed) = (Credit::NONE, Tally::default());
+        let mut lease = Self { group, epoch, as_of_ns: u64::MAX, parts, count: 0, kept, kept_ns: 0, skimmed };
         lease.order();
         lease
     }
@@ -83,12 +92,44 @@ impl Lease {
         &mut self.parts[..count]
     }
 
+    /// Takes what a request takes, if what is held and may be used for a while yet covers it: most requests that come one at a time
+    /// go so, and the line is looked at once in many of them. False: nothing was taken.
+    #[inline]
+    #[must_use]
+    pub fn skim(&mut self, io: Io, now_ns: u64) -> bool {
+        let in_time = now_ns.wrapping_sub(self.as_of_ns) <= self.kept_ns;
+        // Pairs with `Group::retune`.
+        let taken = in_time && self.epoch == self.group.epoch.load(Ordering::Acquire) && self.kept.take(io);
+        if taken {
+            self.skimmed.add(io);
+        }
+        taken
+    }
+
+    /// Takes what was skimmed off what is held. Nothing more is skimmed until the next look.
+    fn redeem(&mut self) {
+        self.kept = Credit::NONE;
+        if self.skimmed.is_empty() {
+            return;
+        }
+        let skimmed = core::mem::take(&mut self.skimmed);
+        for part in self.held_mut() {
+            // What went was of the end that is kept, so what lies before it is given up.
+            part.first.tokens = part.first.tokens.min(part.kept);
+            part.usable = part.usable.min(part.kept);
+            part.take(part.measure.sum(&skimmed));
+        }
+    }
+
     /// Whether the group affords a request now; leases what it takes if need be.
     ///
     /// # Errors
     /// [`NotBefore`]: when it will. What was leased is kept for then.
     #[inline]
     pub fn affords(&mut self, io: Io, now_ns: u64) -> Result<(), NotBefore> {
+        if !self.skimmed.is_empty() {
+            self.redeem();
+        }
         // Pairs with `Group::retune`.
         let is_new = self.as_of_ns != now_ns || self.epoch != self.group.epoch.load(Ordering::Acquire);
         let enough = |part: &Part| u64::from(part.measure.tokens(io)) <= part.usable;
@@ -98,8 +139,14 @@ impl Lease {
     /// Takes what a request takes, which the group [affords](Self::affords).
     #[inline]
     pub fn charge(&mut self, io: Io) {
+        if !self.kept.take(io) {
+            self.redeem();
+        }
         for part in self.held_mut() {
-            part.take(u64::from(part.measure.tokens(io)));
+            let tokens = u64::from(part.measure.tokens(io));
+            part.take(tokens);
+            // It may be of the end that is kept.
+            part.kept = part.kept.saturating_sub(tokens);
         }
     }
 
@@ -115,6 +162,7 @@ impl Lease {
     /// Takes what requests take that went by a [credit](Self::credit).
     #[inline]
     pub fn settle(&mut self, tally: &Tally) {
+        self.redeem();
         for part in self.held_mut() {
             part.take(part.measure.sum(tally));
         }
@@ -122,6 +170,7 @@ impl Lease {
 
     /// Gives back what nobody has leased behind; the rest lapses.
     pub fn release(&mut self) {
+        self.redeem();
         let Self { group, parts, .. } = self;
         for part in parts {
             if let Some(line) = group.lines.get(part.line) {
@@ -133,6 +182,7 @@ impl Lease {
     /// Sees what may be used now, and leases more.
     #[inline(never)]
     fn look(&mut self, io: Io, now_ns: u64) -> Result<(), NotBefore> {
+        self.redeem();
         let epoch = self.group.epoch.load(Ordering::Acquire);
         if epoch != self.epoch {
             self.epoch = epoch;
@@ -147,8 +197,18 @@ impl Lease {
             let tokens = u64::from(part.measure.tokens(io));
             ready_ns = ready_ns.max(part.ready_ns(line, tokens, now_ns));
             part.usable = part.mature(now_ns);
+            (part.kept, part.kept_until_ns) = part.keep(now_ns);
         }
-        if ready_ns <= now_ns { Ok(()) } else { Err(NotBefore(ready_ns - ZERO_NS)) }
+        if ready_ns > now_ns {
+            return Err(NotBefore(ready_ns - ZERO_NS));
+        }
+        let (mut kept, mut until_ns) = (Credit::UNLIMITED, END_NS);
+        for part in self.held() {
+            kept = kept.within(part.kept, part.measure.is_of_bytes());
+            until_ns = until_ns.min(part.kept_until_ns);
+        }
+        (self.kept, self.kept_ns) = (kept, until_ns.saturating_sub(now_ns));
+        Ok(())
     }
 
     /// Goes on by the limits in force.
@@ -176,7 +236,8 @@ impl Part {
         let (_, terms) = line.look();
         let usable = if terms.per_second > 0 { 0 } else { u64::MAX };
         let (first, second) = Default::default();
-        Self { line: number, measure: line.measure, share: Share::new(share), usable, terms, first, second }
+        let (measure, share) = (line.measure, Share::new(share));
+        Self { line: number, measure, share, usable, kept: 0, kept_until_ns: 0, terms, first, second }
     }
 
     /// When so many tokens may be used, which are held from now on.
@@ -222,6 +283,25 @@ impl Part {
             return 0;
         }
         first.tokens.saturating_sub(terms.worth_up(beyond_ns))
+    }
+
+    /// How many tokens of the first stretch may be used for a while, and until when. Of a stretch whose start lapses just now that is
+    /// its last quarter.
+    #[inline]
+    fn keep(&self, now_ns: u64) -> (u64, u64) {
+        let Self { first, terms, usable, .. } = self;
+        if terms.per_second == 0 {
+            return (u64::MAX, END_NS);
+        }
+        if first.tokens == 0 {
+            return (0, now_ns);
+        }
+        let length_ns = first.to_ns.saturating_sub(now_ns.saturating_sub(terms.half_ns)) / 4;
+        let from_ns = first.to_ns - length_ns;
+        if first.from_ns >= from_ns {
+            return (*usable, first.from_ns + terms.half_ns);
+        }
+        (terms.worth_down(length_ns).min(*usable), from_ns + terms.half_ns)
     }
 
     /// Forgets what was not used in time.

@@ -53,8 +53,12 @@ proptest! {
         for (step_ns, channel, size, also) in steps {
             now_ns = now_ns.saturating_add_signed(step_ns);
             let lease = &mut leases[channel];
-            if lease.affords(Io::read(size), now_ns).is_ok() {
-                lease.charge(Io::read(size));
+            // Some at a glance, some by a look: in any order.
+            let skimmed = also % 2 == 1 && lease.skim(Io::read(size), now_ns);
+            if skimmed || lease.affords(Io::read(size), now_ns).is_ok() {
+                if !skimmed {
+                    lease.charge(Io::read(size));
+                }
                 log.push((now_ns, u128::from(size)));
             }
             if also == 0 {
