@@ -159,7 +159,7 @@ pub fn connect(control: &Path) -> Result<Client, ClientError> {
     Ok(client)
 }
 
-/// The name of the first device.
+/// The name of the first device; nothing when there is none, which no channel can be made on.
 ///
 /// # Errors
 ///

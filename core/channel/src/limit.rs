@@ -137,7 +137,8 @@ impl Gate {
         if let Some(lease) = &mut self.lease {
             lease.charge(io);
         }
-        if !is_first {
+        // What goes in any case asks the tenant's limits nothing, so its lease may have lapsed since they were asked last (Q1).
+        if !is_first && !in_any_case {
             self.credited = true;
             self.credit = self.account.credit();
             if let Some(lease) = &self.lease {

@@ -7,7 +7,7 @@ use vfiomux_tests::frontend::{Driver, Request, STATUS_OK};
 use vfiomux_tests::scenario::Scenario;
 
 /// Slow enough that what was asked for is in flight when the connection ends.
-const DEVICES: [&str; 1] = ["sim:nvme,size=128M,file=@DIR@/image,service-ns=400000000"];
+const DEVICES: [&str; 1] = ["sim:nvme,size=128M,file=@DIR@/image,service-ns=800000000"];
 /// Writes that are under way at once.
 const WRITES: u16 = 8;
 /// Bytes of each.
