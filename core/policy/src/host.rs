@@ -230,36 +230,35 @@ impl PluginHost {
         self.recorder.note(|| recorder::asked(&call()));
         let retunes = self.retunes_of(hook, call);
         self.recorder.note(|| recorder::retuned(&retunes));
-        retunes
+        retunes.unwrap_or_default()
     }
 
-    fn retunes_of(&mut self, hook: Hook, call: impl FnOnce() -> Call) -> Vec<Retune> {
+    fn retunes_of(&mut self, hook: Hook, call: impl FnOnce() -> Call) -> Result<Vec<Retune>, String> {
         if self.lacks(hook) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         match self.ask(hook.name(), self.spec.deadlines.of(hook), call, &[]) {
             Ok((Reply::Retunes(retunes), _)) => self.sane_retunes(retunes),
             Ok(_) => {
-                let lie = self.liar("it answered another kind of question");
-                self.count(&lie);
-                Vec::new()
+                self.count_unanswered();
+                Err(self.caught("it answered another kind of question"))
             }
             Err(why) => {
-                self.count(&Verdict::Unanswered { why });
-                Vec::new()
+                self.count_unanswered();
+                Err(why)
             }
         }
     }
 
-    fn fault_of(&mut self, call: impl FnOnce() -> Call) -> (Verdict, Vec<Retune>) {
+    fn fault_of(&mut self, call: impl FnOnce() -> Call) -> (Verdict, Result<Vec<Retune>, String>) {
         if self.lacks(Hook::Fault) {
-            return (Verdict::Allow, Vec::new());
+            return (Verdict::Allow, Ok(Vec::new()));
         }
         let deadline = self.spec.deadlines.of(Hook::Fault);
         let (verdict, retunes) = match self.ask("fault", deadline, call, &[]) {
             Ok((Reply::Fault { verdict, retunes }, _)) => (self.sane(verdict), self.sane_retunes(retunes)),
-            Ok(_) => (self.liar("it answered another kind of question"), Vec::new()),
-            Err(why) => (Verdict::Unanswered { why }, Vec::new()),
+            Ok(_) => (self.liar("it answered another kind of question"), Ok(Vec::new())),
+            Err(why) => (Verdict::Unanswered { why }, Ok(Vec::new())),
         };
         self.count(&verdict);
         (verdict, retunes)
@@ -280,23 +279,31 @@ impl PluginHost {
         }
     }
 
-    fn sane_retunes(&mut self, retunes: Vec<Retune>) -> Vec<Retune> {
+    fn sane_retunes(&mut self, retunes: Vec<Retune>) -> Result<Vec<Retune>, String> {
         let too_many = retunes.len() > RETUNES_MAX
             || retunes.iter().any(|retune| retune.amendments.len() > AMENDMENTS_MAX);
         if too_many {
-            let lie = self.liar("it wanted more retunes than there may be");
-            self.count(&lie);
-            return Vec::new();
+            self.count_unanswered();
+            return Err(self.caught("it wanted more retunes than there may be"));
         }
         self.verdicts.retunes = self.verdicts.retunes.saturating_add(retunes.len() as u64);
-        retunes
+        Ok(retunes)
     }
 
     fn liar(&mut self, what: &str) -> Verdict {
+        Verdict::Unanswered { why: self.caught(what) }
+    }
+
+    /// Ends a host that keeps to no bounds, and gives why there is no answer.
+    fn caught(&mut self, what: &str) -> String {
         let fault = HostFault::Garbage { what: what.to_owned() };
         let why = fault.to_string();
         self.faulted(fault);
-        Verdict::Unanswered { why }
+        why
+    }
+
+    fn count_unanswered(&mut self) {
+        self.verdicts.unanswered = self.verdicts.unanswered.saturating_add(1);
     }
 
     fn count(&mut self, verdict: &Verdict) {
@@ -369,8 +376,11 @@ impl Policy for PluginHost {
         let call = || Call::Fault(fault.clone());
         self.recorder.note(|| recorder::asked(&call()));
         let (verdict, retunes) = self.fault_of(call);
-        self.recorder.note(|| format!("{}, {}", recorder::answered(&verdict), recorder::retuned(&retunes)));
-        (verdict, retunes)
+        self.recorder.note(|| match &verdict {
+            Verdict::Unanswered { .. } => recorder::answered(&verdict),
+            _ => format!("{}, {}", recorder::answered(&verdict), recorder::retuned(&retunes)),
+        });
+        (verdict, retunes.unwrap_or_default())
     }
 
     fn save(&mut self) -> Option<Vec<u8>> {

@@ -19,8 +19,12 @@ pub(crate) fn answered(verdict: &Verdict) -> String {
     format!("# {verdict}")
 }
 
-/// What was wanted unasked, as such a line.
-pub(crate) fn retuned(retunes: &[Retune]) -> String {
+/// What was wanted unasked, as such a line, or why it is not known: who says nothing is not who wants nothing.
+pub(crate) fn retuned(retunes: &Result<Vec<Retune>, String>) -> String {
+    let retunes = match retunes {
+        Ok(retunes) => retunes,
+        Err(why) => return format!("# no answer: {why}"),
+    };
     let mut line = format!("# {} retunes", retunes.len());
     for Retune { channel_id, generation, amendments } in retunes {
         line.push_str(&format!("; {channel_id} at {generation}: {}", Verdict::Amend(amendments.clone())));

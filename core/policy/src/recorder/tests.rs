@@ -5,8 +5,8 @@ use crate::tests::channel;
 use crate::wire::Call;
 use crate::{
     Amendment, Attach, Channel, Claim, Create, Destroy, Device, Discover, Fault, FaultKind, Function,
-    Guarantees, Migrate, Objective, Pressure, PressureKind, RateLimit, Retune, Sample, Session, Setting,
-    Telemetry, Tenant, Tick, Tune, Verdict,
+    Guarantees, Migrate, Objective, PluginHost, PluginSpec, Policy, Pressure, PressureKind, RateLimit,
+    Retune, Sample, Session, Setting, Telemetry, Tenant, Tick, Tune, Verdict,
 };
 
 /// A channel with something in each field.
@@ -162,11 +162,24 @@ fn answers_say_nothing_to_a_harness() {
         answered(&Verdict::deny("no more")),
         answered(&Verdict::Amend(amendments)),
         answered(&Verdict::Unanswered { why: "it sleeps".to_owned() }),
-        retuned(&[retune]),
+        retuned(&Ok(vec![retune])),
+        retuned(&Err("it sleeps".to_owned())),
     ];
     assert_eq!(lines[1..3], ["# deny: no more", "# share=7"]);
-    assert_eq!(lines[4], "# 1 retunes; 8f0c at 3: share=7");
+    assert_eq!(lines[4..], ["# 1 retunes; 8f0c at 3: share=7", "# no answer: it sleeps"]);
     assert_eq!(Recording::read(lines.join("\n").as_bytes()).unwrap().questions().count(), 0);
+}
+
+/// Who wants nothing and who says nothing are told apart, also where both leave everything as it is.
+#[test]
+fn a_plugin_that_does_not_answer_is_not_noted_as_one_that_wants_nothing() {
+    let mut host = PluginHost::refused(PluginSpec::new("p", "/p.so"), "it is of another build");
+    host.recorder().unwrap().excerpt(None, Instant::now());
+    let tick = Tick { unix_seconds: 1, period_ns: 2, channels: Vec::new() };
+    assert_eq!(host.tick(&tick), []);
+    let heard = host.recorder().unwrap().excerpt(Some(0), Instant::now());
+    let answer = heard.lines.last().unwrap();
+    assert!(answer.starts_with("# no answer: ") && answer.contains("another build"), "{answer}");
 }
 
 fn noting(recorder: &mut Recorder, count: u64) {
