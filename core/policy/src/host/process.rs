@@ -3,6 +3,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::{self, Child, ChildStderr, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,12 +53,7 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => HostFault::Spawn {
-                    why: format!(
-                        "{} is not there; install it beside vfiomuxd, or name it with --plugin-host",
-                        spec.host.display()
-                    ),
-                },
+                io::ErrorKind::NotFound => HostFault::Spawn { why: missing(&spec.host) },
                 _ => why(error),
             })?;
         let stderr = child.stderr.take();
@@ -229,6 +225,16 @@ impl Drop for Process {
     }
 }
 
+/// What there is none of when the kernel finds no file to run: that of the host, or what the host itself is run by.
+fn missing(host: &Path) -> String {
+    if host.exists() {
+        format!("{} names an interpreter or loader that is not there; install it again", host.display())
+    } else {
+        let host = host.display();
+        format!("{host} is not there; install it beside vfiomuxd, or name it with --plugin-host")
+    }
+}
+
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
@@ -246,5 +252,11 @@ mod tests {
             "cannot be started: /nonexistent/vfiomux-plugin-host is not there; install it beside vfiomuxd, or name it \
              with --plugin-host"
         );
+    }
+
+    #[test]
+    fn a_host_that_is_there_is_not_told_to_be_missing() {
+        let why = missing(&std::env::current_exe().unwrap());
+        assert!(why.contains("an interpreter or loader that is not there"), "{why}");
     }
 }
