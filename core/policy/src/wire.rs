@@ -28,7 +28,7 @@ pub const ATTACHMENT_BYTES_MAX: usize = STATE_BYTES_MAX;
 pub const LOG_LINES_MAX: usize = 32;
 /// Most bytes of a line of log, and of any other phrase: as many as a reason may have.
 pub const PHRASE_BYTES_MAX: usize = REASON_BYTES_MAX;
-// Most in one answer.
+/// Most amendments, and most retunes, in one answer.
 pub use vfiomux_plugin_abi::{AMENDMENTS_MAX, RETUNES_MAX};
 
 const HEADER_BYTES: usize = 8;
