@@ -10,7 +10,8 @@
 //!
 //! The loop never blocks but in its poll. What can take long is a job of a worker thread, or an order to a sidecore;
 //! either way the rest of the operation is a closure that runs here when the answer has come. So every piece of state has
-//! one owner, no lock is needed, and a flow of many steps is read from top to bottom.
+//! one owner, no lock is needed, and a flow of many steps is read from top to bottom. What an operation does to labels and
+//! to the journal is no such flow but a [`crate::procedure`], so that the model checker explores the very order that runs here.
 
 mod admission;
 mod attachment;
@@ -32,6 +33,7 @@ mod operations;
 mod pinner;
 mod plugins;
 mod policy;
+mod procedure;
 mod question;
 mod queue;
 mod record;

@@ -183,6 +183,28 @@ impl ExtentPool {
     }
 }
 
+/// What of `from` is not in `taken`, in the order of `from`.
+#[must_use]
+pub fn minus(from: &[Extent], taken: &[Extent]) -> Vec<Extent> {
+    let mut left = from.to_vec();
+    for gone in taken {
+        let gone_end = gone.start.saturating_add(gone.blocks);
+        left = left
+            .into_iter()
+            .flat_map(|run| {
+                let end = run.start.saturating_add(run.blocks);
+                let (before, after) = (gone.start.min(end), gone_end.max(run.start));
+                [
+                    Extent { start: run.start, blocks: before.saturating_sub(run.start) },
+                    Extent { start: after, blocks: end.saturating_sub(after) },
+                ]
+            })
+            .filter(|run| run.blocks > 0)
+            .collect();
+    }
+    left
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -220,6 +242,17 @@ mod tests {
         assert!(pool.give_back(&taken).is_err());
         assert!(pool.give_back(&[Extent { start: 0, blocks: 5 }]).is_err());
         assert!(pool.take_exactly(&[Extent { start: u64::MAX, blocks: 2 }]).is_err());
+    }
+
+    #[test]
+    fn what_is_taken_away_is_gone_and_nothing_else() {
+        let run = |start, blocks| Extent { start, blocks };
+        let from = [run(10, 10), run(30, 5)];
+        assert_eq!(minus(&from, &[]), from);
+        assert_eq!(minus(&from, &[run(12, 3)]), [run(10, 2), run(15, 5), run(30, 5)]);
+        assert_eq!(minus(&from, &[run(0, 12), run(18, 14)]), [run(12, 6), run(32, 3)]);
+        assert_eq!(minus(&from, &[run(20, 10), run(0, 10), run(35, 9)]), from);
+        assert_eq!(minus(&from, &from), []);
     }
 
     #[test]

@@ -153,5 +153,6 @@ impl Label {
     }
 }
 
+mod edit;
 #[cfg(test)]
 mod tests;

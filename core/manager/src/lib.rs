@@ -14,5 +14,8 @@ pub mod extent;
 pub mod journal;
 pub mod label;
 pub mod lifecycle;
+pub mod monitor;
+pub mod procedure;
+pub mod recovery;
 mod seeded;
 pub mod signature;

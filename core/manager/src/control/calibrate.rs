@@ -121,7 +121,7 @@ impl Control {
         self.relabel(
             &name,
             namespace,
-            |label| label.unscrubbed.extend(dirty),
+            move |label| label.keep_back(&dirty),
             move |control, written| match written {
                 Ok(()) => control.measure(&owned.clone(), course, move |control, measured| {
                     control.calibrated(ticket, &owned, namespace, extents, measured);

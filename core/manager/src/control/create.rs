@@ -1,18 +1,18 @@
 //! Making a channel: a verdict, blocks, a label entry, a place on a sidecore, an endpoint.
 
 use vfiomux_policy::{Channel as PolicyChannel, Create, Device as PolicyDevice};
-use vfiomux_rpc::{Caller, Change, ErrorCode, EventKind, ObjectKind, RpcError, Ticket, call};
+use vfiomux_rpc::{Caller, Change, ErrorCode, RpcError, Ticket, call};
 
 use super::Control;
 use super::attachment::Door;
 use super::channel::{Channel, internal};
+use super::procedure::Operation;
 use super::question::{guarantees_of, policy_guarantees};
 use super::tune::compile;
 use crate::admission::Holder;
-use crate::event::event;
-use crate::journal::{Record, Setting};
-use crate::label::LabelledChannel;
-use crate::lifecycle::{Admin, Oper, Step};
+use crate::journal::Setting;
+use crate::lifecycle::{Admin, Oper};
+use crate::procedure::CREATE;
 use crate::seeded::{self, Bug};
 
 impl Control {
@@ -54,15 +54,20 @@ impl Control {
         match made {
             Err(error) => self.rpc.reply(ticket, Err(error)),
             Ok(Created::DryRun(info)) => self.rpc.reply(ticket, Ok((*info).into())),
-            Ok(Created::Begun { id, door }) => {
-                let owned = id.clone();
-                self.realise(&id, move |control, result| {
-                    let result = result.and_then(|()| match door {
-                        Some(door) => control.attach_door(&owned, *door),
+            Ok(Created::Begun { operation, door }) => {
+                let id = operation.id.clone();
+                self.carry_out(*operation, move |control, made| {
+                    let made = made.map_err(|why| {
+                        RpcError::new(ErrorCode::DeviceFault, why)
+                            .about(format!("channel {}", control.name_of(&id)))
+                            .next("see vfiomuxctl events, destroy the channel, and create it again")
+                    });
+                    let made = made.and_then(|()| match door {
+                        Some(door) => control.attach_door(&id, *door),
                         None => Ok(()),
                     });
-                    control.set_operation(&owned, None);
-                    control.answer_channel(ticket, &owned, result);
+                    control.set_operation(&id, None);
+                    control.answer_channel(ticket, &id, made);
                 });
             }
         }
@@ -111,7 +116,7 @@ impl Control {
         })
     }
 
-    /// Takes the blocks of a channel that policies allow in this form, and writes its setting down.
+    /// Takes the blocks of a channel that policies allow in this form.
     fn define(
         &mut self,
         caller: Caller,
@@ -216,83 +221,15 @@ impl Control {
         if change.dry_run {
             return Ok(Created::DryRun(Box::new(self.channel_info(&channel))));
         }
-        if let Err(error) = self.journal.append(&Record::Setting(Box::new(setting.clone()))) {
-            self.give_back(&device_name, namespace, &extents);
-            return Err(internal(&error));
-        }
-        let id = setting.id.clone();
-        self.channels.insert(id.clone(), channel);
-        let mut told = event(EventKind::Oper, ObjectKind::Channel, setting.name);
-        (told.to, told.uid, told.generation) = (Some("defined".to_owned()), Some(caller.uid), Some(1));
-        self.tell(told);
-        Ok(Created::Begun { id, door })
-    }
-
-    /// Makes a defined channel real: its label entry, then its place on a sidecore.
-    fn realise(&mut self, id: &str, next: impl FnOnce(&mut Control, Result<(), RpcError>) + Send + 'static) {
-        let Some(channel) = self.channels.get(id) else { return };
-        let entry = LabelledChannel {
-            id: id.to_owned(),
-            name: channel.setting.name.clone(),
-            tenant: channel.setting.tenant.clone(),
-            size_bytes: channel.setting.size_bytes,
-            queues: channel.setting.queues,
-            read_only: channel.setting.read_only,
-            extents: channel.extents.clone(),
-        };
-        let (device, namespace, owned) = (channel.device.clone(), channel.namespace, id.to_owned());
-        self.relabel(
-            &device,
-            namespace,
-            |label| label.channels.push(entry),
-            move |control, written| {
-                let go_on =
-                    move |control: &mut Control, seated: Result<(), String>, owned: String| match seated {
-                        // Its time was up, and it has failed.
-                        Ok(()) if let Err(error) = control.check_step(&owned, Step::Realised) => {
-                            control.unseat(&owned, "it took too long to make", |control| {
-                                next(control, Err(error))
-                            });
-                        }
-                        Ok(()) => {
-                            control.step(&owned, Step::Realised, None);
-                            next(control, Ok(()));
-                        }
-                        Err(why) => {
-                            if control.check_step(&owned, Step::RealiseFailed).is_ok() {
-                                control.step(&owned, Step::RealiseFailed, Some(why.clone()));
-                            }
-                            let error = RpcError::new(ErrorCode::DeviceFault, why)
-                                .about(format!("channel {}", control.name_of(&owned)))
-                                .next("see vfiomuxctl events, destroy the channel, and create it again");
-                            next(control, Err(error));
-                        }
-                    };
-                match written {
-                    Ok(()) => {
-                        let id = owned.clone();
-                        control.seat(&id, move |control, seated| go_on(control, seated, owned));
-                    }
-                    Err(why) => {
-                        control.give_extents_back(&owned);
-                        go_on(control, Err(format!("its label could not be written: {why}")), owned);
-                    }
-                }
-            },
-        );
-    }
-
-    /// No label names a channel's blocks, so nobody wrote them.
-    fn give_extents_back(&mut self, id: &str) {
-        let Some(channel) = self.channels.get_mut(id) else { return };
-        let (device, namespace) = (channel.device.clone(), channel.namespace);
-        let extents = std::mem::take(&mut channel.extents);
-        self.give_back(&device, namespace, &extents);
+        let mut operation = Operation::on(CREATE, &channel);
+        operation.wanted.uid = Some(caller.uid);
+        self.channels.insert(setting.id, channel);
+        Ok(Created::Begun { operation: Box::new(operation), door })
     }
 }
 
 /// How a creation went so far.
 enum Created {
     DryRun(Box<vfiomux_rpc::ChannelInfo>),
-    Begun { id: String, door: Option<Box<Door>> },
+    Begun { operation: Box<Operation>, door: Option<Box<Door>> },
 }

@@ -7,12 +7,12 @@ use super::Control;
 use super::attachment::Attachment;
 use super::channel::Channel;
 use super::job::Leg;
+use super::procedure::Operation;
 use super::question::policy_channel;
 use crate::event::event;
 use crate::extent::Extent;
-use crate::journal::Record;
-use crate::label::Label;
 use crate::lifecycle::{Oper, Step};
+use crate::procedure::{CLEAN_UP, END, STOP};
 use crate::seeded::{self, Bug};
 
 impl Control {
@@ -98,94 +98,58 @@ impl Control {
         next: impl FnOnce(&mut Control, Result<(), RpcError>) + Send + 'static,
     ) {
         self.set_operation(id, Some("being destroyed"));
-        self.step(id, Step::Destroy, None);
+        let Some(channel) = self.channels.get(id) else { return };
+        let (stop, owned) = (Operation::on(STOP, channel), id.to_owned());
         self.job_progress(leg, 0, 1, "draining");
-        let owned = id.to_owned();
-        self.unseat(id, "the channel is being destroyed", move |control| {
-            control.step(&owned, Step::Drained, None);
-            control.scrub_channel(&owned, leg, next);
-        });
+        // It was checked that it may end, and from here on nothing stands in its way.
+        self.carry_out(stop, move |control, _| control.end_channel(&owned, leg, next));
     }
 
-    /// The blocks leave the channel on the label first; they are free only once they were scrubbed (C3).
-    pub(crate) fn scrub_channel(
+    /// The rest of a destruction, also of one that a crash has cut short.
+    pub(crate) fn end_channel(
         &mut self,
         id: &str,
         leg: Leg,
         next: impl FnOnce(&mut Control, Result<(), RpcError>) + Send + 'static,
     ) {
         let Some(channel) = self.channels.get(id) else { return };
-        let (device, namespace, extents) =
-            (channel.device.clone(), channel.namespace, channel.extents.clone());
-        let (owned, entry, dirty) = (id.to_owned(), id.to_owned(), extents.clone());
-        let change = move |label: &mut Label| {
-            label.channels.retain(|channel| channel.id != entry);
-            if !seeded::is(Bug::ForgetUnscrubbed) {
-                label.unscrubbed.extend(dirty);
-            }
-        };
-        let finish = move |control: &mut Control, result: Result<(), String>| {
-            let result = result.map_err(|why| {
+        let name = channel.setting.name.clone();
+        self.carry_out(Operation::on(END, channel).part(leg), move |control, ended| {
+            let ended = ended.map_err(|why| {
                 RpcError::new(
                     ErrorCode::DeviceFault,
                     format!("its blocks could not be scrubbed and are kept back: {why}"),
                 )
-                .about(format!("channel {}", control.name_of(&owned)))
+                .about(format!("channel {name}"))
                 .next("they are scrubbed when the device is next taken up; see vfiomuxctl events")
             });
-            let (step, why) = match &result {
-                Ok(()) => (Step::Scrubbed, None),
-                Err(error) => (Step::Overdue, Some(error.message.clone())),
-            };
-            control.step(&owned, step, why);
-            control.channels.remove(&owned);
-            if result.is_ok() {
-                // No label names it any more. One that could not be scrubbed is remembered until its device comes back.
-                control.journal_append(&Record::Forgotten { id: owned });
-            }
-            next(control, result);
-        };
-        if !self.devices.contains_key(&device) {
-            return finish(self, Err("its device is not here".to_owned()));
-        }
-        if extents.is_empty() {
-            return finish(self, Ok(()));
-        }
-        self.relabel(&device.clone(), namespace, change, move |control, written| match written {
-            Ok(()) => control.scrub(&device, namespace, extents, leg, finish),
-            Err(why) => finish(control, Err(why)),
+            next(control, ended);
         });
     }
 
     /// Scrubs blocks that the label lists as unscrubbed, takes them off that list, and makes them free.
     pub(crate) fn scrub(
         &mut self,
-        device_name: &str,
+        device: &str,
         namespace: u32,
         extents: Vec<Extent>,
         leg: Leg,
         next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
     ) {
-        let (owned, clean) = (device_name.to_owned(), extents.clone());
-        let work =
-            Scrub { namespace, of: extents.iter().map(|extent| extent.blocks).sum(), left: extents, leg };
-        self.scrub_pieces(device_name, work, move |control, scrubbed| {
-            if let Err(why) = scrubbed {
-                return next(control, Err(why));
-            }
-            let done = clean.clone();
-            control.relabel(
-                &owned.clone(),
-                namespace,
-                move |label| label.unscrubbed.retain(|extent| !done.contains(extent)),
-                move |control, written| {
-                    if written.is_ok() {
-                        control.give_back(&owned, namespace, &clean);
-                    }
-                    next(control, written);
-                },
-            );
-        });
+        self.carry_out(Operation::new(CLEAN_UP, "", device, namespace, extents).part(leg), next);
+    }
+
+    /// Has blocks read as zeroes.
+    pub(crate) fn zero(
+        &mut self,
+        device: &str,
+        namespace: u32,
+        extents: Vec<Extent>,
+        leg: Leg,
+        next: impl FnOnce(&mut Control, Result<(), String>) + Send + 'static,
+    ) {
+        let of = extents.iter().map(|extent| extent.blocks).sum();
+        self.scrub_pieces(device, Scrub { namespace, of, left: extents, leg }, next);
     }
 
     /// Scrubs piece by piece, so that the device's thread has time for others in between.

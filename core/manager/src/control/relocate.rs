@@ -42,12 +42,13 @@ use super::Control;
 use super::admission::holder;
 use super::channel::internal;
 use super::job::{Leg, cancelled};
+use super::procedure::Operation;
 use super::question::policy_channel;
 use super::shift::not_moved;
 use crate::extent::Extent;
-use crate::journal::Record;
-use crate::label::{GRAIN_BYTES, Label};
-use crate::lifecycle::Oper;
+use crate::label::GRAIN_BYTES;
+use crate::lifecycle::Life as _;
+use crate::procedure::{ARRIVE, Procedure};
 
 /// With no more chunks marked than this, what is left is copied while the guest waits.
 const SWITCH_CHUNKS: u64 = 4;
@@ -63,8 +64,6 @@ const COPIED: u16 = 800;
 struct Place {
     device: String,
     namespace: u32,
-    /// As the label names it.
-    pool: String,
     limits: Limits,
     extents: Vec<Extent>,
     map: ExtentMap,
@@ -107,6 +106,11 @@ struct Relocation {
 impl Relocation {
     fn leg(&self, from: u16, to: u16) -> Leg {
         Leg::part(self.ticket.job(), from, to)
+    }
+
+    /// A part of the move, about the channel's blocks at one of the two places.
+    fn operation(&self, procedure: Procedure, place: &Place) -> Operation {
+        Operation::new(procedure, &self.id, &place.device, place.namespace, place.extents.clone())
     }
 
     fn total_blocks(&self) -> u64 {
@@ -202,6 +206,20 @@ impl Control {
             .about(about())
             .next(format!("see vfiomuxctl device show {device}; choose a device with the same block size")));
         }
+        // Whatever clears it there would take the channel for what it clears.
+        let elsewhere = &self.journal.settings().elsewhere;
+        let (left, same_blocks): (Vec<_>, Vec<_>) = same_blocks
+            .into_iter()
+            .partition(|(.., carving)| elsewhere.contains(&(carving.label.pool.clone(), id.to_owned())));
+        if !left.is_empty() && same_blocks.is_empty() {
+            let name = &channel.setting.name;
+            return Err(RpcError::new(
+                ErrorCode::Busy,
+                format!("what an earlier stay of channel {name} has left on device {device} is not scrubbed yet"),
+            )
+            .about(about())
+            .next("try again in a moment; if vfiomuxctl events tells that it could not be scrubbed, release and claim the device first"));
+        }
         let blocks: u64 = channel.extents.iter().map(|extent| extent.blocks).sum();
         let (namespace, limits, _) = same_blocks
             .into_iter()
@@ -248,12 +266,6 @@ impl Control {
                 return self.rpc.reply(ticket, Err(error));
             }
         };
-        let elsewhere = Record::Elsewhere { pool: target.pool.clone(), id: id.clone() };
-        if let Err(error) = self.journal.append(&elsewhere) {
-            self.give_back(&target.device, target.namespace, &target.extents);
-            self.give_reservation_back(device, &id);
-            return self.rpc.reply(ticket, Err(internal(&error)));
-        }
         self.set_operation(&id, Some("being moved"));
         if let Some(target) = self.devices.get_mut(&target.device) {
             target.incoming += 1;
@@ -272,12 +284,9 @@ impl Control {
             ticket,
             prepared: None,
         });
-        let (device, namespace) = (way.target.device.clone(), way.target.namespace);
-        let dirty = way.target.extents.clone();
-        let change = move |label: &mut Label| label.unscrubbed.extend(dirty);
-        self.relabel(&device, namespace, change, move |control, written| match written {
+        self.carry_out(way.operation(ARRIVE, &way.target), move |control, arrived| match arrived {
             Ok(()) => control.track(way),
-            Err(why) => control.call_off(way, not_copied(&why)),
+            Err(why) => control.turned_away(*way, not_copied(&why)),
         });
     }
 
@@ -285,13 +294,12 @@ impl Control {
         let channel = self.channels.get(id).ok_or_else(|| internal(&"the channel is gone"))?;
         let device = self.devices.get(&channel.device);
         let seat = device.and_then(|device| device.namespaces.get(&channel.namespace));
-        let Some((limits, Ok(carving))) = seat.map(|seat| (seat.limits, &seat.carving)) else {
+        let Some((limits, Ok(_))) = seat.map(|seat| (seat.limits, &seat.carving)) else {
             return Err(internal(&"the channel's namespace has no label"));
         };
         Ok(Place {
             device: channel.device.clone(),
             namespace: channel.namespace,
-            pool: carving.label.pool.clone(),
             limits,
             map: map_of(&channel.extents, &limits)?,
             extents: channel.extents.clone(),
@@ -321,8 +329,7 @@ impl Control {
             .about(format!("device {device}"))
             .next("resize the channel to a multiple of 1 MiB first"));
         };
-        let pool = carving.label.pool.clone();
-        Ok(Place { device: device.to_owned(), namespace, pool, limits, extents, map })
+        Ok(Place { device: device.to_owned(), namespace, limits, extents, map })
     }
 
     /// From now on the channel marks what it changes.
@@ -367,8 +374,7 @@ impl Control {
         if self.ending.is_some() {
             return Err(RpcError::new(ErrorCode::Busy, "the daemon is ending").next("ask the next one"));
         }
-        let oper = self.channels.get(&way.id).map(|channel| channel.setting.oper);
-        if !matches!(oper, Some(Oper::Provisioned | Oper::Listening | Oper::Active | Oper::Suspended)) {
+        if !self.channels.get(&way.id).is_some_and(|channel| channel.setting.oper.steady()) {
             return Err(not_moved(&name, "something happened to it"));
         }
         for device in [&way.source.device, &way.target.device] {

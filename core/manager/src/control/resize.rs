@@ -3,16 +3,16 @@
 use vfiomux_channel::{Extent as Run, ExtentMap};
 use vfiomux_policy::{Channel as PolicyChannel, Tune};
 use vfiomux_rpc::{Caller, Change, ErrorCode, EventKind, ObjectKind, RpcError, Ticket, call};
-use vfiomux_sidecore::{Answer, Order};
 
 use super::Control;
 use super::channel::internal;
 use super::job::Leg;
+use super::procedure::{Operation, Wanted};
 use super::question::policy_channel;
 use crate::event::event;
 use crate::extent::Extent;
-use crate::label::Label;
-use crate::lifecycle::{NotAllowed, Oper, Step};
+use crate::lifecycle::{Life as _, NotAllowed, Step};
+use crate::procedure::{GROW, SHRINK};
 
 impl Control {
     /// `channel.resize`.
@@ -33,7 +33,7 @@ impl Control {
                 control.plan_resize(&id, allowed.wanted.size_bytes, change.dry_run)
             });
             match plan {
-                Ok(Some(plan)) => control.resize_now(ticket, plan),
+                Ok(Some(operation)) => control.resize_now(ticket, operation),
                 other => control.answer_checked(ticket, other.map(|_| id)),
             }
         });
@@ -48,10 +48,7 @@ impl Control {
     ) -> Result<(String, Tune), RpcError> {
         let id = self.channel_free(&wanted.name, change.expected_generation)?;
         let channel = self.channel_named(&wanted.name)?;
-        if !matches!(
-            channel.setting.oper,
-            Oper::Provisioned | Oper::Listening | Oper::Active | Oper::Suspended
-        ) {
+        if !channel.setting.oper.steady() {
             let refused = NotAllowed { from: channel.setting.oper, step: Step::Resume };
             return Err(RpcError::new(
                 ErrorCode::Conflict,
@@ -72,7 +69,12 @@ impl Control {
     }
 
     /// What a resize comes to; nothing when the size is right already, or this is a dry run.
-    fn plan_resize(&mut self, id: &str, size_bytes: u64, dry_run: bool) -> Result<Option<Resize>, RpcError> {
+    fn plan_resize(
+        &mut self,
+        id: &str,
+        size_bytes: u64,
+        dry_run: bool,
+    ) -> Result<Option<Operation>, RpcError> {
         let Some(channel) = self.channels.get(id) else { return Err(internal(&"the channel is gone")) };
         let (name, device, namespace, block_bytes) = (
             channel.setting.name.clone(),
@@ -91,16 +93,18 @@ impl Control {
             return Ok(None);
         }
         let before = carving.pool.clone();
-        let (mut extents, mut freed) = (old, Vec::new());
+        let mut extents = old;
+        let (procedure, changed);
         if blocks > old_blocks {
             let more = carving.pool.take(blocks - old_blocks).map_err(|error| {
                 RpcError::new(ErrorCode::NoSpace, format!("device {device} cannot give {name} more: {error}"))
                     .about(format!("device {device}"))
                     .next("ask for less, or destroy a channel")
             })?;
-            extents.extend(more);
+            extents.extend(&more);
+            (procedure, changed) = (GROW, more);
         } else {
-            freed = cut(&mut extents, blocks);
+            (procedure, changed) = (SHRINK, cut(&mut extents, blocks));
         }
         let runs: Vec<Run> =
             extents.iter().map(|extent| Run { lba: extent.start, blocks: extent.blocks }).collect();
@@ -109,119 +113,29 @@ impl Control {
             carving.pool = before;
             return map.map(|_| None);
         }
-        Ok(Some(Resize {
-            id: id.to_owned(),
-            device,
-            namespace,
-            map: map?,
-            extents,
-            freed,
-            size_bytes: blocks * block_bytes,
-        }))
+        let mut operation = Operation::new(procedure, id, &device, namespace, changed);
+        operation.wanted = Wanted { extents, size_bytes: blocks * block_bytes, uid: None };
+        Ok(Some(operation))
     }
 
-    /// Grown blocks are on the label before a guest can write them; shrunk ones leave it only after no command names them.
-    fn resize_now(&mut self, ticket: Ticket, plan: Resize) {
-        self.set_operation(&plan.id, Some("being resized"));
-        if plan.freed.is_empty() {
-            let (device, namespace) = (plan.device.clone(), plan.namespace);
-            let (id, extents, size_bytes) = (plan.id.clone(), plan.extents.clone(), plan.size_bytes);
-            self.relabel(
-                &device,
-                namespace,
-                move |label| set_extents(label, &id, extents, size_bytes),
-                move |control, written| match written {
-                    Ok(()) => control.resize_order(ticket, plan),
-                    Err(why) => control.resize_failed(ticket, &plan, &why),
-                },
-            );
-        } else {
-            self.resize_order(ticket, plan);
-        }
-    }
-
-    fn resize_order(&mut self, ticket: Ticket, plan: Resize) {
-        let id = plan.id.clone();
-        let map = plan.map.clone();
-        self.drained_order(
-            &id,
-            move |seat| Order::Resize { channel: seat.id, extents: map },
-            move |control, answer| match answer {
-                Some(Answer::Resized { .. }) => control.resized(ticket, plan),
-                Some(Answer::Refused { why, .. }) => control.resize_failed(ticket, &plan, &why.to_string()),
-                _ => control.resize_failed(ticket, &plan, "the channel is not served"),
-            },
-        );
-    }
-
-    fn resized(&mut self, ticket: Ticket, plan: Resize) {
-        if let Some(channel) = self.channels.get_mut(&plan.id) {
-            channel.extents.clone_from(&plan.extents);
-            if let Some(seat) = &mut channel.seat {
-                seat.settings.extents = plan.map.clone();
+    fn resize_now(&mut self, ticket: Ticket, operation: Operation) {
+        let id = operation.id.clone();
+        self.set_operation(&id, Some("being resized"));
+        self.carry_out(operation.part(Leg::whole(ticket.job())), move |control, resized| {
+            control.set_operation(&id, None);
+            let name = control.name_of(&id);
+            if let Err(why) = &resized {
+                let mut fault = event(EventKind::Fault, ObjectKind::Channel, name.clone());
+                fault.reason = Some(format!("resize: {why}"));
+                control.tell(fault);
             }
-        }
-        let size_bytes = plan.size_bytes;
-        let settled = self.change_setting(&plan.id, |setting| setting.size_bytes = size_bytes);
-        self.config_changed(&plan.id);
-        if plan.freed.is_empty() {
-            self.set_operation(&plan.id, None);
-            return self.answer_channel(ticket, &plan.id, settled);
-        }
-        let (id, extents, freed) = (plan.id.clone(), plan.extents.clone(), plan.freed.clone());
-        let change = move |label: &mut Label| {
-            set_extents(label, &id, extents, size_bytes);
-            label.unscrubbed.extend(freed);
-        };
-        self.relabel(&plan.device.clone(), plan.namespace, change, move |control, written| {
-            if let Err(why) = written {
-                return control.resize_failed(ticket, &plan, &why);
-            }
-            control.scrub(
-                &plan.device.clone(),
-                plan.namespace,
-                plan.freed.clone(),
-                Leg::whole(ticket.job()),
-                move |control, scrubbed| {
-                    control.set_operation(&plan.id, None);
-                    let result = scrubbed.map_err(|why| {
-                        RpcError::new(ErrorCode::DeviceFault, why).about(format!("device {}", plan.device))
-                    });
-                    control.answer_channel(ticket, &plan.id, result.and(settled));
-                },
-            );
+            let resized = resized.map_err(|why| {
+                RpcError::new(ErrorCode::DeviceFault, format!("the resize failed: {why}"))
+                    .about(format!("channel {name}"))
+                    .next("see vfiomuxctl channel show, vfiomuxctl events and vfiomuxctl device show")
+            });
+            control.answer_channel(ticket, &id, resized);
         });
-    }
-
-    fn resize_failed(&mut self, ticket: Ticket, plan: &Resize, why: &str) {
-        // What was taken for growth stays taken until the next start reads the label again: it may be on the label.
-        let mut fault = event(EventKind::Fault, ObjectKind::Channel, self.name_of(&plan.id));
-        fault.reason = Some(format!("resize: {why}"));
-        self.tell(fault);
-        self.set_operation(&plan.id, None);
-        let error = RpcError::new(ErrorCode::DeviceFault, format!("the resize failed: {why}"))
-            .about(format!("channel {}", self.name_of(&plan.id)))
-            .next("see vfiomuxctl events and vfiomuxctl device show");
-        self.rpc.reply(ticket, Err(error));
-    }
-}
-
-/// A resize that was found possible.
-struct Resize {
-    id: String,
-    device: String,
-    namespace: u32,
-    map: ExtentMap,
-    extents: Vec<Extent>,
-    /// What the channel no longer has.
-    freed: Vec<Extent>,
-    size_bytes: u64,
-}
-
-fn set_extents(label: &mut Label, id: &str, extents: Vec<Extent>, size_bytes: u64) {
-    if let Some(entry) = label.channels.iter_mut().find(|entry| entry.id == id) {
-        entry.extents = extents;
-        entry.size_bytes = size_bytes;
     }
 }
 

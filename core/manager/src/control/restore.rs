@@ -1,7 +1,6 @@
 //! After a start: making the view equal to what is.
 //!
-//! A device's label says which channels exist and where their blocks lie; the journal says what they were set to and what
-//! was being done to them. Where the two differ, a crash came between two steps, and the rest of the steps follows (T3).
+//! What is found on a device is for [`crate::recovery`] to say; here it is acted upon.
 
 use vfiomux_rpc::{EventKind, FunctionState, ObjectKind};
 use vfiomux_sidecore::Order;
@@ -9,11 +8,14 @@ use vfiomux_sidecore::Order;
 use super::Control;
 use super::channel::Channel;
 use super::job::Leg;
+use super::procedure::Operation;
 use crate::event::event;
 use crate::extent::Extent;
 use crate::journal::{Record, Setting};
-use crate::label::LabelledChannel;
-use crate::lifecycle::{Admin, Life as _, Oper, after_restart};
+use crate::label::{Label, LabelledChannel};
+use crate::lifecycle::{Admin, Life as _, Oper};
+use crate::procedure::CLEAR;
+use crate::recovery::{Findings, find, restored};
 
 impl Control {
     /// Takes up the channels that the journal knows, until their devices are here.
@@ -30,51 +32,27 @@ impl Control {
     /// Brings back the channels that the labels of a device name.
     pub(crate) fn restore_channels(&mut self, name: &str) {
         let Some(device) = self.devices.get(name) else { return };
-        let mut labelled: Vec<(u32, u32, String, LabelledChannel)> = Vec::new();
-        let mut unscrubbed: Vec<(u32, Vec<Extent>)> = Vec::new();
-        let (mut pools, mut stale_entries) = (Vec::new(), Vec::new());
-        for (&namespace, seat) in &device.namespaces {
-            let Ok(carving) = &seat.carving else { continue };
-            pools.push(carving.label.pool.clone());
-            if !carving.label.unscrubbed.is_empty() {
-                unscrubbed.push((namespace, carving.label.unscrubbed.clone()));
-            }
-            let pool = &carving.label.pool;
-            labelled.extend(
-                carving
-                    .label
-                    .channels
-                    .iter()
-                    .map(|c| (namespace, seat.limits.block_bytes, pool.clone(), c.clone())),
-            );
-        }
-        labelled.retain(|(namespace, _, pool, entry)| {
-            let stale = self.journal.settings().elsewhere.contains(&(pool.clone(), entry.id.clone()));
-            if stale {
-                stale_entries.push((*namespace, pool.clone(), entry.clone()));
-            }
-            !stale
+        let carved = device.namespaces.iter().filter_map(|(&namespace, seat)| {
+            Some((namespace, seat.limits.block_bytes, &seat.carving.as_ref().ok()?.label))
         });
-        self.clear_stale(name, &pools, stale_entries);
-        // A channel of this pool that the label does not name: its creation never got that far, or its end did.
-        let unnamed: Vec<String> = self
-            .channels
-            .values()
-            .filter(|channel| channel.device.is_empty() && pools.contains(&channel.setting.pool))
-            .map(|channel| channel.setting.id.clone())
-            .filter(|id| labelled.iter().all(|(.., entry)| entry.id != *id))
+        let (places, labels): (Vec<_>, Vec<&Label>) =
+            carved.map(|(namespace, block_bytes, label)| ((namespace, block_bytes), label)).unzip();
+        let Findings { present, stale, cleared, unnamed } = find(self.journal.settings(), &labels);
+        let unscrubbed: Vec<(u32, Vec<Extent>)> = places
+            .iter()
+            .zip(&labels)
+            .filter(|(_, label)| !label.unscrubbed.is_empty())
+            .map(|(&(namespace, _), label)| (namespace, label.unscrubbed.clone()))
             .collect();
+        let pools: Vec<String> = labels.iter().map(|label| label.pool.clone()).collect();
+        for (pool, id) in cleared {
+            self.journal_append(&Record::Cleared { pool, id });
+        }
+        for (at, entry) in stale {
+            self.clear(Operation::new(CLEAR, &entry.id, name, places[at].0, entry.extents), |_| {});
+        }
         for id in unnamed {
             self.forget_channel(&id);
-        }
-        let journalled = self.journal.settings().channels.values();
-        let over: Vec<String> = journalled
-            .filter(|setting| setting.oper == Oper::Destroyed && pools.contains(&setting.pool))
-            .map(|setting| setting.id.clone())
-            .filter(|id| labelled.iter().all(|(.., entry)| entry.id != *id))
-            .collect();
-        for id in over {
-            self.journal_append(&Record::Forgotten { id });
         }
         for (namespace, extents) in unscrubbed {
             let owned = name.to_owned();
@@ -87,7 +65,8 @@ impl Control {
                 }
             });
         }
-        for (namespace, block_bytes, pool, entry) in labelled {
+        for (at, entry) in present {
+            let ((namespace, block_bytes), pool) = (places[at], pools[at].clone());
             match self.channels.get(&entry.id).filter(|channel| !channel.device.is_empty()) {
                 None => self.restore_channel(name, namespace, block_bytes, pool, entry),
                 // It was quarantined when the device left, and waits for an operator.
@@ -106,8 +85,11 @@ impl Control {
 
     /// A creation that had not reached the label, or a destruction that had left it, is over.
     fn forget_channel(&mut self, id: &str) {
-        let Some(channel) = self.channels.remove(id) else { return };
+        if self.channels.get(id).is_some_and(|channel| !channel.device.is_empty()) {
+            return;
+        }
         self.journal_append(&Record::Forgotten { id: id.to_owned() });
+        let Some(channel) = self.channels.remove(id) else { return };
         let mut told = event(EventKind::Daemon, ObjectKind::Channel, channel.setting.name);
         told.to = Some("destroyed".to_owned());
         told.reason = Some(
@@ -127,27 +109,7 @@ impl Control {
         let id = entry.id.clone();
         let destroyed = || self.journal.settings().channels.get(&id).cloned();
         let known = self.channels.remove(&id).map(|channel| channel.setting).or_else(destroyed);
-        let was = known.as_ref().map(|setting| setting.oper);
-        let mut setting = known.unwrap_or_else(|| Setting {
-            id: id.clone(),
-            name: entry.name.clone(),
-            tenant: entry.tenant.clone(),
-            pool: pool.clone(),
-            size_bytes: entry.size_bytes,
-            queues: entry.queues,
-            read_only: entry.read_only,
-            // The label does not have them: they are the host's promise, not the device's content.
-            guarantees: vfiomux_rpc::Guarantees::default(),
-            labels: vfiomux_rpc::Labels::default(),
-            serial: None,
-            endpoint: None,
-            admin: Admin::Enabled,
-            oper: Oper::Provisioned,
-            generation: 1,
-        });
-        // The label is the truth about what is on the device.
-        (setting.size_bytes, setting.pool) = (entry.size_bytes, pool);
-        setting.oper = after_restart(was);
+        let setting = restored(known, &pool, &entry);
         let (ending, serves) = (setting.oper == Oper::Scrubbing, setting.oper == Oper::Provisioned);
         let deadline_ns = setting.oper.deadline().map(|left| self.after(left));
         self.journal_append(&Record::Setting(Box::new(setting.clone())));
@@ -161,7 +123,7 @@ impl Control {
         self.channels.insert(id.clone(), channel);
         self.tell(told);
         if ending {
-            return self.scrub_channel(&id, Leg::default(), |_, _| {});
+            return self.end_channel(&id, Leg::default(), |_, _| {});
         }
         if serves {
             self.bring_back(&id);

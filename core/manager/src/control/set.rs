@@ -12,7 +12,7 @@ use super::Control;
 use super::operations::QUEUES_MAX;
 use super::question::policy_channel;
 use crate::label::Label;
-use crate::lifecycle::Oper;
+use crate::lifecycle::{Life as _, Oper};
 
 /// Most bytes that a guest is told of a serial number (virtio 1.3 5.2.6).
 const SERIAL_BYTES_MAX: usize = 20;
@@ -79,10 +79,7 @@ impl Control {
                 format!("{queues} virtqueues cannot be; a channel has 1 to {QUEUES_MAX}"),
             ));
         }
-        if !matches!(
-            channel.setting.oper,
-            Oper::Provisioned | Oper::Listening | Oper::Active | Oper::Suspended
-        ) {
+        if !channel.setting.oper.steady() {
             return Err(RpcError::new(
                 ErrorCode::Conflict,
                 format!("channel {} cannot be changed while it is {:?}", wanted.name, channel.setting.oper)

@@ -27,7 +27,7 @@ use super::Control;
 use super::channel::{Next, Seat};
 use super::lines::DeviceAnswer;
 use crate::event::event;
-use crate::lifecycle::Oper;
+use crate::lifecycle::Life as _;
 
 /// A channel's move, as long as it is not over.
 #[derive(Default)]
@@ -218,9 +218,9 @@ impl Control {
         if channel.drains > 0 || !channel.unseating.is_empty() || live.is_some_and(|live| live.closing) {
             return Err("its commands are being waited for already".to_owned());
         }
-        match channel.setting.oper {
-            Oper::Provisioned | Oper::Listening | Oper::Active | Oper::Suspended => Ok(()),
-            _ => Err("it is on its way to another state".to_owned()),
+        match channel.setting.oper.steady() {
+            true => Ok(()),
+            false => Err("it is on its way to another state".to_owned()),
         }
     }
 

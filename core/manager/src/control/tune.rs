@@ -8,7 +8,7 @@ use vfiomux_sidecore::Order;
 use super::Control;
 use super::admission::holder;
 use super::question::{guarantees_of, policy_channel, policy_guarantees};
-use crate::lifecycle::{NotAllowed, Oper, Step};
+use crate::lifecycle::{Life as _, NotAllowed, Step};
 
 /// The request in which reservations are counted.
 pub(crate) const RESERVED: Io = Io::read(4096);
@@ -127,10 +127,7 @@ impl Control {
         let id = self.channel_free(&wanted.name, change.expected_generation)?;
         compile(&wanted.guarantees)?;
         let channel = self.channel_named(&wanted.name)?;
-        if !matches!(
-            channel.setting.oper,
-            Oper::Provisioned | Oper::Listening | Oper::Active | Oper::Suspended | Oper::Quarantined
-        ) {
+        if !channel.setting.oper.may_be_tuned() {
             let refused = NotAllowed { from: channel.setting.oper, step: Step::Resume };
             return Err(RpcError::new(
                 ErrorCode::Conflict,

@@ -77,6 +77,56 @@ fn a_label_that_does_not_fit_is_refused() {
     assert!(matches!(large.encode(), Err(LabelError::TooLarge(_))));
 }
 
+/// The blocks that a label names.
+fn named(label: &Label) -> std::collections::BTreeSet<u64> {
+    let all = label.channels.iter().flat_map(|channel| &channel.extents).chain(&label.unscrubbed);
+    all.flat_map(|extent| extent.start..extent.start + extent.blocks).collect()
+}
+
+fn entry(id: u8, extents: &[Extent]) -> LabelledChannel {
+    let template = label(1).channels.remove(0);
+    LabelledChannel { id: id.to_string(), extents: extents.to_vec(), ..template }
+}
+
+proptest! {
+    /// C3: whatever happens to channels, a label goes on naming each block that it has named until that is clean, and names none
+    /// twice.
+    #[test]
+    fn a_label_forgets_no_block_that_is_not_clean(changes in proptest::collection::vec((0u8..5, 0u8..3, 0u64..12, 1u64..5), 1..40)) {
+        let mut label = Label { channels: Vec::new(), ..label(1) };
+        for (change, id, start, blocks) in changes {
+            let before = named(&label);
+            let name = id.to_string();
+            // What others have is given to nobody.
+            let others: Vec<Extent> =
+                label.channels.iter().filter(|entry| entry.id != name).flat_map(|entry| entry.extents.clone()).collect();
+            let extents = crate::extent::minus(&[Extent { start, blocks }], &others);
+            match change {
+                0 => label.enter(entry(id, &extents)),
+                1 => label.leave(&name),
+                2 => {
+                    let room = crate::extent::minus(&extents, &label.unscrubbed);
+                    label.carve(&name, &room, 1);
+                }
+                3 => {
+                    let own = label.extents_of(&name);
+                    label.keep_back(&crate::extent::minus(&extents, &own));
+                }
+                _ => {
+                    label.clean(&extents);
+                    let left = named(&label);
+                    prop_assert!(before.difference(&left).all(|&block| start <= block && block < start + blocks));
+                    continue;
+                }
+            }
+            let after = named(&label);
+            prop_assert!(before.is_subset(&after), "{before:?} {after:?}");
+            let counted = label.channels.iter().flat_map(|entry| &entry.extents).chain(&label.unscrubbed);
+            prop_assert_eq!(counted.map(|extent| extent.blocks).sum::<u64>(), after.len() as u64);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..9000), ours: bool) {

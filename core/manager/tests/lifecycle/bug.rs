@@ -1,3 +1,7 @@
+//! What is put in on purpose. Where a bug is one of order, it is a procedure with its stages in another.
+
+use vfiomux_manager::procedure::{ARRIVE, Act, CLEAR, CREATE, GO_OVER, GROW, Procedure, SHRINK, STOP, Stage};
+
 /// A bug that is put in, to show that the check of a property catches it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
@@ -19,13 +23,27 @@ pub(crate) enum Bug {
     UnloggedTransition,
     /// C3: a destroyed channel's blocks leave the label when it does, and not when they were scrubbed.
     ForgetUnscrubbed,
+    /// C2: a channel serves what it is to have more before the label knows.
+    GrowServesFirst,
+    /// C2: blocks that a channel is to lose leave it on the label while it serves them.
+    ShrinkLabelsFirst,
+    /// C3: a move does not say on the other device's label that it writes there.
+    ArriveUnnoted,
+    /// T3: the journal has a channel moved before the other device's label names it.
+    RelocateBeforeEnter,
+    /// C3: the blocks that a moved channel has left are free before they were scrubbed.
+    GiveBackUnscrubbed,
+    /// C2: a channel goes to a device where an earlier stay of it is still being cleared away.
+    MoveOntoLeftover,
+    /// I1: the other sidecore gets a channel before the first has given it up.
+    PlaceBeforeTaken,
     /// A channel that was quarantined while it was being resumed is said to serve.
     ResumeAfterFault,
 }
 
 impl Bug {
     /// Every bug, with the property that it breaks.
-    pub(crate) const ALL: [(Self, &str); 10] = [
+    pub(crate) const ALL: [(Self, &str); 17] = [
         (Self::SuspendDuringDestroy, "L1"),
         (Self::ReserveCheckThenAct, "L5"),
         (Self::BlocksCheckThenAct, "ISO1"),
@@ -35,6 +53,35 @@ impl Bug {
         (Self::JournalAfterEffect, "T3"),
         (Self::UnloggedTransition, "W1"),
         (Self::ForgetUnscrubbed, "C3"),
+        (Self::GrowServesFirst, "C2"),
+        (Self::ShrinkLabelsFirst, "C2"),
+        (Self::ArriveUnnoted, "C3"),
+        (Self::RelocateBeforeEnter, "T3"),
+        (Self::GiveBackUnscrubbed, "C3"),
+        (Self::MoveOntoLeftover, "C2"),
+        (Self::PlaceBeforeTaken, "I1"),
         (Self::ResumeAfterFault, "what serves has a place"),
     ];
+
+    /// A procedure as the daemon has it, or with the bug in it.
+    pub(crate) fn in_place_of(bug: Option<Self>, procedure: Procedure) -> Procedure {
+        match bug {
+            Some(Self::JournalAfterEffect) if procedure == CREATE => {
+                const { &[CREATE[1], CREATE[2], CREATE[0], CREATE[3]] }
+            }
+            Some(Self::KeepQueuePair) if procedure == STOP => const { &[STOP[0], STOP[2]] },
+            Some(Self::GrowServesFirst) if procedure == GROW => {
+                const { &[Stage { act: Act::Narrow, or_else: &[] }, GROW[0], GROW[1]] }
+            }
+            Some(Self::ShrinkLabelsFirst) if procedure == SHRINK => {
+                const { &[SHRINK[1], SHRINK[0], SHRINK[2], SHRINK[3], SHRINK[4], SHRINK[5]] }
+            }
+            Some(Self::ArriveUnnoted) if procedure == ARRIVE => const { &[ARRIVE[0]] },
+            Some(Self::RelocateBeforeEnter) if procedure == GO_OVER => const { &[GO_OVER[1], GO_OVER[0]] },
+            Some(Self::GiveBackUnscrubbed) if procedure == CLEAR => {
+                const { &[CLEAR[0], CLEAR[1], CLEAR[4], CLEAR[2], CLEAR[3]] }
+            }
+            _ => procedure,
+        }
+    }
 }

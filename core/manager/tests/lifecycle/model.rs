@@ -1,20 +1,26 @@
 //! Who does what, when: operators, their policies, guests, devices, and crashes.
 //!
-//! The steps of an operation are those of the daemon's control thread: what it does between two waits is one action here, cut
-//! short by a crash after each record or label that it makes durable. In between, anybody else may act.
+//! What the control thread does between two waits is one action here, cut short by a crash after each record or label that it makes
+//! durable. In between, anybody else may act. Whatever touches a label or the journal runs by the daemon's own procedures.
 
 use stateright::{Model, Property};
 
-use vfiomux_manager::extent::Extent;
+use vfiomux_manager::extent::{Extent, minus};
 use vfiomux_manager::journal::Record;
-use vfiomux_manager::lifecycle::{Admin, Life as _, Oper, Step, after_restart, verdict_holds};
+use vfiomux_manager::label::LabelledChannel;
+use vfiomux_manager::lifecycle::{Admin, Life as _, Oper, Step, verdict_holds};
+use vfiomux_manager::procedure::{ARRIVE, Act, CLEAN_UP, CLEAR, CREATE, END, GO_OVER, GROW, SHRINK, STOP};
+use vfiomux_manager::recovery::{Findings, find, restored};
 use vfiomux_policy::Chain;
 use vfiomux_rpc::{Endpoint, EndpointMode};
 
 use crate::bug::Bug;
 use crate::plugin::{Lie, create, destroy, tune};
 use crate::properties;
-use crate::world::{Asked, CHANNEL_BLOCKS, Channel, Daemon, Flow, Left, World, blocks, holder, setting};
+use crate::world::{
+    Asked, CHANNEL_BLOCKS, Channel, Daemon, Flow, Landing, Left, Operation, Seat, Then, World, blocks,
+    holder, pool, reserved, setting,
+};
 
 /// The names that operators give, with the reservation that each is asked for with.
 const WISHES: [(&str, u64); 2] = [("a", 600), ("b", 400)];
@@ -25,6 +31,9 @@ const TUNED_OPS: u64 = 300;
 #[derive(Debug, Clone)]
 pub(crate) struct Lifecycle {
     pub(crate) left: Left,
+    pub(crate) devices: usize,
+    /// What operators ask for without a verdict.
+    pub(crate) orders: &'static [Order],
     pub(crate) bug: Option<Bug>,
 }
 
@@ -49,8 +58,10 @@ pub(crate) enum Action {
     Start(String),
     /// A front-end goes away.
     SessionLost(String),
-    /// Blocks left over from an earlier run read as zeroes.
-    Leftovers,
+    /// What the first of those that scrub blocks of an earlier run waits for has come.
+    Leftover,
+    /// A device is taken up after a start.
+    Comes(usize),
     /// The daemon is killed.
     Crash,
     /// The daemon is started.
@@ -72,6 +83,12 @@ pub(crate) enum Order {
     Detach,
     Suspend,
     Resume,
+    /// To so many blocks.
+    Resize(u64),
+    /// To the other device.
+    Move,
+    /// To the other sidecore.
+    Shift,
 }
 
 impl Model for Lifecycle {
@@ -79,7 +96,7 @@ impl Model for Lifecycle {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new(self.left)]
+        vec![World::new(self.left, self.devices)]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
@@ -108,14 +125,13 @@ impl Model for Lifecycle {
         }
         for (id, channel) in &daemon.channels {
             if requests > 0 {
-                let orders = [Order::Attach, Order::Detach, Order::Suspend, Order::Resume];
-                actions.extend(orders.map(|order| Action::Request(id.clone(), order)));
+                actions.extend(self.orders.iter().map(|&order| Action::Request(id.clone(), order)));
             }
             if channel.flow.is_some() {
                 actions.push(Action::Continue(id.clone()));
             }
             if faults > 0 {
-                if matches!(channel.flow, Some(Flow::Label | Flow::Seat | Flow::Zero | Flow::BringBack)) {
+                if channel.flow.as_ref().is_some_and(may_fail) {
                     actions.push(Action::Fail(id.clone()));
                 }
                 if channel.armed {
@@ -135,8 +151,10 @@ impl Model for Lifecycle {
             }
         }
         if !daemon.leftovers.is_empty() {
-            actions.push(Action::Leftovers);
+            actions.push(Action::Leftover);
         }
+        let absent = (0..self.devices).filter(|&device| daemon.pools[device].is_none());
+        actions.extend(absent.map(Action::Comes));
         if crashes > 0 {
             let cut: Vec<Action> = actions[first..]
                 .iter()
@@ -201,10 +219,7 @@ impl Lifecycle {
             }
             Action::Start(id) => {
                 world.step(&id, Step::Start, self.bug);
-                let owned = world.channel(&id)?.extents.clone();
-                for block in blocks(&owned) {
-                    world.disk.data.insert(block, id.clone());
-                }
+                world.guest_writes(&id);
                 Some(())
             }
             Action::SessionLost(id) => {
@@ -212,10 +227,13 @@ impl Lifecycle {
                 world.step(&id, Step::SessionLost, self.bug);
                 Some(())
             }
-            Action::Leftovers => {
-                let daemon = world.daemon.as_mut()?;
-                let leftovers = std::mem::take(&mut daemon.leftovers);
-                self.clean(world, &leftovers);
+            Action::Leftover => {
+                let leftover = world.daemon.as_mut()?.leftovers.remove(0);
+                self.has_come(world, leftover, true);
+                Some(())
+            }
+            Action::Comes(device) => {
+                self.comes(world, device);
                 Some(())
             }
             Action::Crash => {
@@ -239,18 +257,18 @@ impl Lifecycle {
                     return None;
                 }
                 let extents = match self.bug {
-                    Some(Bug::BlocksCheckThenAct) => daemon.pool.clone().take(CHANNEL_BLOCKS).ok()?,
+                    Some(Bug::BlocksCheckThenAct) => daemon.pool(0)?.clone().take(CHANNEL_BLOCKS).ok()?,
                     _ => Vec::new(),
                 };
                 if self.bug == Some(Bug::ReserveCheckThenAct) {
                     daemon.align();
-                    daemon.book.clone().take(&holder(&setting("new", name, ops)), ops).ok()?;
+                    daemon.books[0].clone().take(&holder(&setting("new", name, ops)), ops).ok()?;
                 }
                 Asked::Create { name, ops, extents }
             }
             Wish::Tune(id) => {
                 let generation = free(world, &id)?;
-                may_be_tuned(world.oper(&id)?).then_some(())?;
+                world.oper(&id)?.may_be_tuned().then_some(())?;
                 Asked::Tune { id, ops: TUNED_OPS, generation }
             }
             Wish::Destroy(id) => {
@@ -281,7 +299,7 @@ impl Lifecycle {
                 if let Ok(allowed) = ruling.outcome
                     && self.still_holds(world, &id, ruling.generation)
                     && free(world, &id).is_some()
-                    && world.oper(&id).is_some_and(may_be_tuned)
+                    && world.oper(&id).is_some_and(Oper::may_be_tuned)
                 {
                     self.tune(world, &id, allowed.wanted.guarantees.reservation_ops.unwrap_or(0));
                 }
@@ -293,8 +311,7 @@ impl Lifecycle {
                     && free(world, &id).is_some()
                     && world.oper(&id).is_some_and(|oper| oper.after(Step::Destroy).is_some())
                 {
-                    world.with(&id, |channel| channel.flow = Some(Flow::Unseat));
-                    world.step(&id, Step::Destroy, self.bug);
+                    self.begin(world, &id, STOP, Then::End);
                 }
             }
         }
@@ -319,34 +336,30 @@ impl Lifecycle {
         if daemon.named(name).is_some() {
             return None;
         }
+        // Its device has to be here.
+        daemon.pool(0)?;
         let id = format!("c{}", world.left.created);
         let setting = setting(&id, name, ops);
         if self.bug != Some(Bug::ReserveCheckThenAct) {
             daemon.align();
-            daemon.book.take(&holder(&setting), ops).ok()?;
+            daemon.books[0].take(&holder(&setting), ops).ok()?;
         }
         let extents = match self.bug {
             Some(Bug::BlocksCheckThenAct) => seen_free,
-            _ => match daemon.pool.take(CHANNEL_BLOCKS) {
+            _ => match daemon.pool(0)?.take(CHANNEL_BLOCKS) {
                 Ok(extents) => extents,
                 Err(_) => {
-                    daemon.book.give_back(&id);
+                    daemon.give_reservations_back(&id);
                     return None;
                 }
             },
         };
         world.left.created = created;
-        if blocks(&extents).any(|block| world.disk.data.contains_key(&block)) {
-            world.seen.broken.insert("C3");
-        }
         world.seen.reused |= !world.seen.destroyed.is_empty();
-        if self.bug == Some(Bug::JournalAfterEffect) {
-            world.seen.promised.insert(id.clone(), ops);
-        } else {
-            world.write_setting(&setting);
-        }
-        let channel = Channel { setting, extents, flow: Some(Flow::Label), armed: true };
-        world.daemon.as_mut()?.channels.insert(id, channel);
+        world.seen.promised.insert(id.clone(), ops);
+        let channel = Channel { setting, device: Some(0), extents, flow: None, armed: true };
+        world.daemon.as_mut()?.channels.insert(id.clone(), channel);
+        self.begin(world, &id, CREATE, Then::Over);
         Some(())
     }
 
@@ -355,10 +368,10 @@ impl Lifecycle {
         if channel.setting.guarantees.reservation_ops.unwrap_or(0) == ops {
             return None;
         }
-        let holder = holder(&channel.setting);
+        let (holder, device) = (holder(&channel.setting), channel.device?);
         let daemon = world.daemon.as_mut()?;
         daemon.align();
-        daemon.book.take(&holder, ops).ok()?;
+        daemon.books[device].take(&holder, ops).ok()?;
         world.change(id, |setting| setting.guarantees.reservation_ops = Some(ops).filter(|&ops| ops > 0));
         world.with(id, |channel| channel.flow = Some(Flow::Retune));
         Some(())
@@ -399,7 +412,59 @@ impl Lifecycle {
                 let flow = if oper == Oper::Quarantined { Flow::Reseat } else { Flow::Resume };
                 world.with(id, |channel| channel.flow = Some(flow));
             }
+            Order::Resize(wanted) => self.resize(world, id, wanted)?,
+            Order::Move => self.move_over(world, id)?,
+            Order::Shift => {
+                oper.steady().then_some(())?;
+                world.seat(id)?;
+                world.with(id, |channel| channel.flow = Some(Flow::Take));
+            }
         }
+        Some(())
+    }
+
+    fn resize(&self, world: &mut World, id: &str, wanted: u64) -> Option<()> {
+        world.oper(id)?.steady().then_some(())?;
+        let channel = world.channel(id)?;
+        let (device, mut extents) = (channel.device?, channel.extents.clone());
+        let had = blocks(&extents).count() as u64;
+        let pool = world.daemon.as_mut()?.pool(device)?;
+        let (procedure, changed) = if wanted > had {
+            let more = pool.take(wanted - had).ok()?;
+            extents.extend(&more);
+            (GROW, more)
+        } else {
+            let last = blocks(&extents).skip(wanted as usize).map(|start| Extent { start, blocks: 1 });
+            let lost: Vec<Extent> = last.collect();
+            extents = minus(&extents, &lost);
+            (SHRINK, lost)
+        };
+        (wanted != had).then_some(())?;
+        let operation = self.operation(procedure, id, device, changed, Then::Over);
+        self.go_on_with(world, Operation { wanted: extents, ..operation });
+        Some(())
+    }
+
+    fn move_over(&self, world: &mut World, id: &str) -> Option<()> {
+        world.oper(id)?.steady().then_some(())?;
+        world.seat(id)?;
+        let channel = world.channel(id)?;
+        let (device, setting) = (1 - channel.device?, channel.setting.clone());
+        let left = (world.disk.labels[device].pool.clone(), id.to_owned());
+        if world.disk.journal.elsewhere.contains(&left) && self.bug != Some(Bug::MoveOntoLeftover) {
+            return None;
+        }
+        let wanted = blocks(&channel.extents).count() as u64;
+        let daemon = world.daemon.as_mut()?;
+        daemon.align();
+        daemon.pool(device)?;
+        daemon.books[device].take(&holder(&setting), reserved(&setting)).ok()?;
+        let Ok(extents) = daemon.pool(device)?.take(wanted) else {
+            daemon.give_reservations_back(id);
+            return None;
+        };
+        let arrive = self.operation(ARRIVE, id, device, extents, Then::Copy);
+        self.go_on_with(world, arrive);
         Some(())
     }
 
@@ -415,55 +480,41 @@ impl Lifecycle {
         }
     }
 
-    /// Gives a channel a place, with what its setting promises.
-    fn seat(&self, world: &mut World, id: &str) -> Option<()> {
-        let ops = world.channel(id)?.setting.guarantees.reservation_ops.unwrap_or(0);
-        world.daemon.as_mut()?.seats.insert(id.to_owned(), ops);
+    /// Gives a channel a place, with what its setting promises and all that it has.
+    pub(crate) fn seat(&self, world: &mut World, id: &str, line: u8) -> Option<()> {
+        let channel = world.channel(id)?;
+        let (ops, extents) = (reserved(&channel.setting), channel.extents.clone());
+        let seat = Seat { line, device: channel.device?, ops, extents };
+        world.daemon.as_mut()?.seats.entry(id.to_owned()).or_default().push(seat);
+        world.guest_writes(id);
         Some(())
     }
 
-    fn unseat(&self, world: &mut World, id: &str) {
+    pub(crate) fn unseat(&self, world: &mut World, id: &str) {
         if let Some(daemon) = &mut world.daemon {
             daemon.seats.remove(id);
         }
     }
 
     /// An operation is over.
-    fn over(&self, world: &mut World, id: &str) {
+    pub(crate) fn over(&self, world: &mut World, id: &str) {
         world.with(id, |channel| channel.flow = None);
         if let Some(daemon) = &mut world.daemon {
-            daemon.book.give_back(id);
-            daemon.align();
+            daemon.give_reservations_back(id);
         }
     }
 
     /// What an operation waited for has come.
     fn go_on(&self, world: &mut World, id: &str) -> Option<()> {
         let channel = world.channel(id)?;
-        let (flow, oper, extents) = (channel.flow?, channel.setting.oper, channel.extents.clone());
+        let (flow, oper) = (channel.flow.clone()?, channel.setting.oper);
         let next = |world: &mut World, flow| world.with(id, |channel| channel.flow = Some(flow));
         match flow {
-            Flow::Label => {
-                if world.becomes_durable() {
-                    world.disk.labelled.insert(id.to_owned(), extents);
-                }
-                next(world, Flow::Seat);
-            }
-            Flow::Seat => {
-                if self.bug == Some(Bug::JournalAfterEffect) {
-                    let setting = world.channel(id)?.setting.clone();
-                    world.write_setting(&setting);
-                }
-                // Its time may have been up, and then it has failed.
-                if oper.after(Step::Realised).is_some() {
-                    self.seat(world, id);
-                    world.step(id, Step::Realised, self.bug);
-                }
-                self.over(world, id);
-            }
+            Flow::Operation(operation) => self.has_come(world, operation, true),
             Flow::Retune => {
-                if world.daemon.as_ref()?.seats.contains_key(id) {
-                    self.seat(world, id);
+                let ops = reserved(&world.channel(id)?.setting);
+                if let Some(seat) = world.seat(id) {
+                    seat.ops = ops;
                 }
                 self.over(world, id);
             }
@@ -487,45 +538,15 @@ impl Lifecycle {
                 self.over(world, id);
             }
             Flow::Reseat => {
-                self.seat(world, id);
+                self.seat(world, id, 0);
                 world.step(id, Step::ResumeDetached, self.bug);
                 if world.channel(id)?.setting.endpoint.is_some() {
                     world.step(id, Step::Attach, self.bug);
                 }
                 self.over(world, id);
             }
-            Flow::Unseat => {
-                if self.bug != Some(Bug::KeepQueuePair) {
-                    self.unseat(world, id);
-                }
-                world.step(id, Step::Drained, self.bug);
-                if extents.is_empty() {
-                    self.finish(world, id, true);
-                } else {
-                    next(world, Flow::Mark);
-                }
-            }
-            Flow::Mark => {
-                if world.becomes_durable() {
-                    world.disk.labelled.remove(id);
-                    if self.bug != Some(Bug::ForgetUnscrubbed) {
-                        world.disk.unscrubbed.extend(extents);
-                    }
-                }
-                next(world, Flow::Zero);
-            }
-            Flow::Zero => {
-                for block in blocks(&extents) {
-                    world.disk.data.remove(&block);
-                }
-                next(world, Flow::Clean);
-            }
-            Flow::Clean => {
-                self.clean(world, &extents);
-                self.finish(world, id, true);
-            }
             Flow::BringBack => {
-                self.seat(world, id);
+                self.seat(world, id, 0);
                 self.over(world, id);
                 if world.channel(id)?.setting.endpoint.is_some() {
                     world.step(id, Step::Attach, self.bug);
@@ -535,6 +556,42 @@ impl Lifecycle {
                     self.suspend_now(world, id);
                 }
             }
+            Flow::Copy(target) => {
+                for block in blocks(&target.extents) {
+                    world.disk.data.insert((target.device, block), id.to_owned());
+                }
+                match oper.steady() {
+                    true => next(world, Flow::TakeOver(target)),
+                    false => self.clear(world, id, target),
+                }
+            }
+            // Whatever came in between, it stays where it was.
+            Flow::TakeOver(target) if !oper.steady() => self.clear(world, id, target),
+            Flow::TakeOver(target) => {
+                self.unseat(world, id);
+                let (Landing { device, extents }, had) = (target, world.channel(id)?.extents.clone());
+                let go_over = self.operation(GO_OVER, id, device, extents, Then::PlaceOver);
+                self.go_on_with(world, Operation { wanted: had, ..go_over });
+            }
+            Flow::PlaceOver(left) => {
+                self.place(world, id, 0);
+                self.clear(world, id, left);
+            }
+            Flow::Take => {
+                if self.bug == Some(Bug::PlaceBeforeTaken) {
+                    self.place(world, id, 1);
+                } else {
+                    self.unseat(world, id);
+                }
+                next(world, Flow::Place);
+            }
+            Flow::Place => {
+                if self.bug == Some(Bug::PlaceBeforeTaken) {
+                    self.unseat(world, id);
+                }
+                self.place(world, id, 1);
+                self.over(world, id);
+            }
         }
         Some(())
     }
@@ -542,102 +599,127 @@ impl Lifecycle {
     /// What an operation waited for cannot be had.
     fn fail(&self, world: &mut World, id: &str) -> Option<()> {
         world.left.faults -= 1;
-        let channel = world.channel(id)?;
-        let (flow, oper, extents) = (channel.flow?, channel.setting.oper, channel.extents.clone());
-        match flow {
-            Flow::Label | Flow::Seat => {
-                if flow == Flow::Label {
-                    let daemon = world.daemon.as_mut()?;
-                    daemon.pool.give_back(&extents).ok()?;
-                    world.with(id, |channel| channel.extents.clear());
-                }
-                if oper.after(Step::RealiseFailed).is_some() {
-                    world.step(id, Step::RealiseFailed, self.bug);
-                }
-                self.over(world, id);
-            }
-            Flow::Zero => self.finish(world, id, false),
+        match world.channel(id)?.flow.clone()? {
+            Flow::Operation(operation) => self.has_come(world, operation, false),
             Flow::BringBack => {
                 self.over(world, id);
                 self.quarantine(world, id);
             }
+            Flow::Copy(target) => self.clear(world, id, target),
             _ => return None,
         }
         Some(())
     }
 
-    /// Blocks read as zeroes: the label lists them no more, and they are free.
-    fn clean(&self, world: &mut World, extents: &[Extent]) -> Option<()> {
-        for block in blocks(extents) {
-            world.disk.data.remove(&block);
-        }
-        if world.becomes_durable() {
-            world.disk.unscrubbed.retain(|extent| !extents.contains(extent));
-        }
-        world.daemon.as_mut()?.pool.give_back(extents).ok()
-    }
-
-    /// The end of a channel.
-    fn finish(&self, world: &mut World, id: &str, scrubbed: bool) {
-        world.step(id, if scrubbed { Step::Scrubbed } else { Step::Overdue }, self.bug);
-        if let Some(daemon) = &mut world.daemon {
-            daemon.channels.remove(id);
-        }
-        if world.writes_left.is_none_or(|left| left >= 0) {
-            world.seen.destroyed.insert(id.to_owned());
-            world.seen.promised.remove(id);
-        }
-        if scrubbed {
-            world.write(&Record::Forgotten { id: id.to_owned() });
+    /// Gives a channel that was taken a place again, unless it has been quarantined meanwhile.
+    pub(crate) fn place(&self, world: &mut World, id: &str, line: u8) {
+        if world.oper(id).is_some_and(Oper::steady) {
+            self.seat(world, id, line);
         }
     }
 
-    /// A start: the journal says what was asked for and what was being done, the label what there is.
+    /// Takes a channel's blocks from where it is not.
+    pub(crate) fn clear(&self, world: &mut World, id: &str, left: Landing) {
+        let clear = self.operation(CLEAR, id, left.device, left.extents, Then::Over);
+        self.go_on_with(world, clear);
+    }
+
+    /// A start: what the journal says, until the devices are there. With only one device, that is there at once.
     fn restart(&self, world: &mut World) {
-        let mut daemon = Daemon::new();
-        let labelled = world.disk.labelled.clone();
-        for extents in labelled.values().chain([&world.disk.unscrubbed]) {
-            if daemon.pool.take_exactly(extents).is_err() {
+        let mut daemon = Daemon::new(vec![None; self.devices]);
+        for (id, setting) in &world.disk.journal.channels {
+            if setting.oper != Oper::Destroyed {
+                let (setting, extents) = (setting.clone(), Vec::new());
+                let channel = Channel { setting, device: None, extents, flow: None, armed: false };
+                daemon.channels.insert(id.clone(), channel);
+            }
+        }
+        world.daemon = Some(daemon);
+        if self.devices == 1 {
+            self.comes(world, 0);
+        }
+    }
+
+    /// A device is taken up.
+    fn comes(&self, world: &mut World, device: usize) -> Option<()> {
+        let label = world.disk.labels[device].clone();
+        let Findings { present, stale, cleared, unnamed } = find(&world.disk.journal, &[&label]);
+        let mut free = pool();
+        for extents in label.channels.iter().map(|entry| &entry.extents).chain([&label.unscrubbed]) {
+            if free.take_exactly(extents).is_err() {
                 world.seen.broken.insert("ISO1");
             }
         }
-        daemon.leftovers.clone_from(&world.disk.unscrubbed);
-        world.daemon = Some(daemon);
-        let unnamed = world.disk.journal.channels.keys().filter(|id| !labelled.contains_key(*id));
-        for id in unnamed.cloned().collect::<Vec<_>>() {
-            world.write(&Record::Forgotten { id: id.clone() });
-            if world.writes_left.is_none_or(|left| left >= 0) {
-                world.seen.destroyed.insert(id);
-            }
+        world.daemon.as_mut()?.pools[device] = Some(free);
+        for (pool, id) in cleared {
+            world.write(&Record::Cleared { pool, id });
         }
-        for (id, extents) in labelled {
-            let known = world.disk.journal.channels.get(&id).cloned();
-            let was = known.as_ref().map(|setting| setting.oper);
-            let mut setting = known.unwrap_or_else(|| setting(&id, &id, 0));
-            setting.oper = after_restart(was);
-            world.write(&Record::Setting(Box::new(setting.clone())));
-            let flow = match setting.oper {
-                Oper::Scrubbing => Some(Flow::Mark),
-                Oper::Provisioned => Some(Flow::BringBack),
-                _ => None,
-            };
-            let armed = setting.oper.deadline().is_some();
-            if let Some(daemon) = &mut world.daemon {
-                daemon.channels.insert(id, Channel { setting, extents, flow, armed });
-            }
+        for (_, entry) in stale {
+            let clear = self.operation(CLEAR, &entry.id, device, entry.extents, Then::Leftover);
+            self.go_on_with(world, clear);
         }
-        if let Some(daemon) = &mut world.daemon {
-            daemon.align();
+        for id in unnamed {
+            let unfinished = matches!(
+                world.disk.journal.channels[&id].oper,
+                Oper::Defined | Oper::Failed | Oper::Draining | Oper::Scrubbing | Oper::Destroyed
+            );
+            if !unfinished {
+                world.seen.broken.insert("T3");
+            }
+            world.daemon.as_mut()?.channels.remove(&id);
+            self.forget(world, &id);
+        }
+        if !label.unscrubbed.is_empty() {
+            let clean_up = self.operation(CLEAN_UP, "", device, label.unscrubbed.clone(), Then::Leftover);
+            self.go_on_with(world, clean_up);
+        }
+        for (_, entry) in present {
+            self.restore(world, device, &label.pool, entry);
+        }
+        world.daemon.as_mut()?.align();
+        Some(())
+    }
+
+    fn restore(&self, world: &mut World, device: usize, pool: &str, entry: LabelledChannel) -> Option<()> {
+        let id = entry.id.clone();
+        let setting = restored(world.disk.journal.channels.get(&id).cloned(), pool, &entry);
+        world.write(&Record::Setting(Box::new(setting.clone())));
+        let (oper, armed) = (setting.oper, setting.oper.deadline().is_some());
+        let flow = (oper == Oper::Provisioned).then_some(Flow::BringBack);
+        let channel = Channel { setting, device: Some(device), extents: entry.extents, flow, armed };
+        world.daemon.as_mut()?.channels.insert(id.clone(), channel);
+        if oper == Oper::Scrubbing {
+            self.begin(world, &id, END, Then::Over);
+        }
+        Some(())
+    }
+
+    /// Nothing of a channel is left.
+    pub(crate) fn forget(&self, world: &mut World, id: &str) {
+        world.write(&Record::Forgotten { id: id.to_owned() });
+        if world.is_powered() {
+            world.seen.destroyed.insert(id.to_owned());
+            world.seen.promised.remove(id);
         }
     }
 }
 
-/// The generation of a channel on which no operation is under way.
-fn free(world: &World, id: &str) -> Option<u64> {
-    let channel = world.channel(id)?;
-    channel.flow.is_none().then_some(channel.setting.generation)
+/// Whether what an operation waits for may not come, though nothing else has happened.
+fn may_fail(flow: &Flow) -> bool {
+    match flow {
+        Flow::Operation(operation) => operation.procedure.first().is_some_and(|stage| match stage.act {
+            Act::Enter | Act::KeepBack | Act::Carve | Act::Leave | Act::Clean => {
+                !operation.extents.is_empty()
+            }
+            act => matches!(act, Act::Seat | Act::Scrub),
+        }),
+        Flow::BringBack | Flow::Copy(_) => true,
+        _ => false,
+    }
 }
 
-fn may_be_tuned(oper: Oper) -> bool {
-    matches!(oper, Oper::Provisioned | Oper::Listening | Oper::Active | Oper::Suspended | Oper::Quarantined)
+/// The generation of a channel that is here, and on which no operation is under way.
+fn free(world: &World, id: &str) -> Option<u64> {
+    let channel = world.channel(id)?;
+    (channel.flow.is_none() && channel.device.is_some()).then_some(channel.setting.generation)
 }

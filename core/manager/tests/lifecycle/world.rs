@@ -7,15 +7,17 @@ use std::sync::OnceLock;
 use vfiomux_manager::admission::{Book, Holder, Offer};
 use vfiomux_manager::extent::{Extent, ExtentPool};
 use vfiomux_manager::journal::{Record, Setting, Settings};
+use vfiomux_manager::label::Label;
 use vfiomux_manager::lifecycle::{Life as _, Oper, Step, TABLE, advance};
+use vfiomux_manager::procedure::Procedure;
 
 use crate::bug::Bug;
 
-/// Blocks of the device that channels may have: two channels fit, and not a third.
-const BLOCKS: u64 = 4;
-/// Blocks of each channel.
+/// Blocks of each device that channels may have: two channels fit, and not a third.
+pub(crate) const BLOCKS: u64 = 4;
+/// Blocks of each channel, before and after it is resized.
 pub(crate) const CHANNEL_BLOCKS: u64 = 2;
-/// What may be reserved in all: as much as both channels ask for.
+/// What may be reserved on each device: as much as both channels ask for.
 pub(crate) const CAPACITY_OPS: u64 = 1000;
 
 /// A state of everything.
@@ -35,32 +37,45 @@ pub(crate) struct World {
 pub(crate) struct Disk {
     /// What the journal comes to: each record applied as it is written, by the function that replays it.
     pub(crate) journal: Settings,
-    /// The device's label: who has which blocks.
-    pub(crate) labelled: BTreeMap<String, Vec<Extent>>,
-    /// Blocks that the label lists as nobody's and not scrubbed.
-    pub(crate) unscrubbed: Vec<Extent>,
-    /// Whose data each block holds.
-    pub(crate) data: BTreeMap<u64, String>,
+    /// What each device's label says.
+    pub(crate) labels: Vec<Label>,
+    /// Whose data each block of a device holds.
+    pub(crate) data: BTreeMap<(usize, u64), String>,
 }
 
 /// The control thread's memory.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Daemon {
     pub(crate) channels: BTreeMap<String, Channel>,
-    pub(crate) pool: ExtentPool,
-    pub(crate) book: Book,
-    /// The sidecores' places: who sits there, and the reservation that is in force.
-    pub(crate) seats: BTreeMap<String, u64>,
+    /// The blocks of each device that are free; none while the device is not here.
+    pub(crate) pools: Vec<Option<ExtentPool>>,
+    /// What is promised on each.
+    pub(crate) books: Vec<Book>,
+    /// Who has a place on a sidecore: one each, unless something is wrong.
+    pub(crate) seats: BTreeMap<String, Vec<Seat>>,
     /// What each operator waits for a verdict on.
     pub(crate) asked: [Option<Asked>; 2],
     /// Blocks left over from an earlier run that are being scrubbed.
-    pub(crate) leftovers: Vec<Extent>,
+    pub(crate) leftovers: Vec<Operation>,
+}
+
+/// A place on a sidecore.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Seat {
+    pub(crate) line: u8,
+    pub(crate) device: usize,
+    /// The reservation that is in force.
+    pub(crate) ops: u64,
+    /// What is served.
+    pub(crate) extents: Vec<Extent>,
 }
 
 /// A channel, as the control thread keeps it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Channel {
     pub(crate) setting: Setting,
+    /// Where it is; nowhere while its device is not here.
+    pub(crate) device: Option<usize>,
     pub(crate) extents: Vec<Extent>,
     /// What the one operation that is under way does next.
     pub(crate) flow: Option<Flow>,
@@ -69,12 +84,10 @@ pub(crate) struct Channel {
 }
 
 /// The rest of an operation: what happens when what it waits for has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Flow {
-    /// A creation, when the label is written.
-    Label,
-    /// A creation, when there is a place.
-    Seat,
+    /// One that runs by a procedure, as the daemon's.
+    Operation(Operation),
     /// A retune, when the sidecore has the new program.
     Retune,
     /// A detachment, when the session has ended.
@@ -85,16 +98,53 @@ pub(crate) enum Flow {
     Resume,
     /// A resumption from quarantine, when there is a place again.
     Reseat,
-    /// A destruction, when nothing is in flight.
-    Unseat,
-    /// A destruction, when the label no longer names the channel.
-    Mark,
-    /// A destruction, when the blocks read as zeroes.
-    Zero,
-    /// A destruction, when the label no longer lists the blocks.
-    Clean,
     /// A start, when there is a place.
     BringBack,
+    /// A move to another device, when the channel was copied.
+    Copy(Landing),
+    /// The same, when its sidecore has given it up.
+    TakeOver(Landing),
+    /// The same, when the other device's sidecore has it. The blocks are those that it had.
+    PlaceOver(Landing),
+    /// A move to another sidecore, when the first has given it up.
+    Take,
+    /// The same, when the other has it.
+    Place,
+}
+
+/// Blocks of a device that a channel has, had, or is to have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Landing {
+    pub(crate) device: usize,
+    pub(crate) extents: Vec<Extent>,
+}
+
+/// An operation that runs by a procedure. The first stage that is left is the one that it waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Operation {
+    pub(crate) id: String,
+    pub(crate) procedure: Procedure,
+    pub(crate) device: usize,
+    pub(crate) extents: Vec<Extent>,
+    /// What the channel is to have when its blocks change; in a move, what it had.
+    pub(crate) wanted: Vec<Extent>,
+    pub(crate) failed: bool,
+    pub(crate) then: Then,
+}
+
+/// What follows a procedure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Then {
+    /// Nothing.
+    Over,
+    /// The rest of a destruction.
+    End,
+    /// The copy, when it did not fail.
+    Copy,
+    /// The place on the other device, or the one that it had.
+    PlaceOver,
+    /// It was no channel's.
+    Leftover,
 }
 
 /// A question that policies have been asked.
@@ -132,9 +182,15 @@ pub(crate) struct Left {
 }
 
 impl World {
-    pub(crate) fn new(left: Left) -> Self {
-        let daemon = Some(Daemon::new());
-        Self { disk: Disk::default(), daemon, seen: Seen::default(), left, writes_left: None }
+    pub(crate) fn new(left: Left, devices: usize) -> Self {
+        let daemon = Some(Daemon::new((0..devices).map(|_| Some(pool())).collect()));
+        let disk = Disk { labels: (0..devices).map(label).collect(), ..Disk::default() };
+        Self { disk, daemon, seen: Seen::default(), left, writes_left: None }
+    }
+
+    /// Whether the power has not failed.
+    pub(crate) fn is_powered(&self) -> bool {
+        self.writes_left.is_none_or(|left| left >= 0)
     }
 
     /// Whether something becomes durable: it does unless the power has failed.
@@ -204,30 +260,57 @@ impl World {
         }
     }
 
+    /// The place of a channel.
+    pub(crate) fn seat(&mut self, id: &str) -> Option<&mut Seat> {
+        self.daemon.as_mut()?.seats.get_mut(id)?.first_mut()
+    }
+
+    /// The guest of a channel that serves writes wherever it can.
+    pub(crate) fn guest_writes(&mut self, id: &str) {
+        let serves = self.oper(id) == Some(Oper::Active);
+        let Some(seat) = self.seat(id).filter(|_| serves).cloned() else { return };
+        for block in blocks(&seat.extents) {
+            self.disk.data.insert((seat.device, block), id.to_owned());
+        }
+    }
+
     pub(crate) fn oper(&self, id: &str) -> Option<Oper> {
         self.channel(id).map(|channel| channel.setting.oper)
     }
 }
 
 impl Daemon {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(pools: Vec<Option<ExtentPool>>) -> Self {
         let mut book = Book::default();
         book.set_offer(Offer::Ops(CAPACITY_OPS));
         Self {
             channels: BTreeMap::new(),
-            pool: pool(),
-            book,
+            books: pools.iter().map(|_| book.clone()).collect(),
+            pools,
             seats: BTreeMap::new(),
             asked: [None, None],
             leftovers: Vec::new(),
         }
     }
 
-    /// Makes the book equal to what is.
+    /// Makes the books equal to what is.
     pub(crate) fn align(&mut self) {
-        let present =
-            self.channels.values().map(|channel| (holder(&channel.setting), reserved(&channel.setting)));
-        self.book.align(present.collect::<Vec<_>>());
+        for (device, book) in self.books.iter_mut().enumerate() {
+            let here = self.channels.values().filter(|channel| channel.device == Some(device));
+            let present = here.map(|channel| (holder(&channel.setting), reserved(&channel.setting)));
+            book.align(present.collect::<Vec<_>>());
+        }
+    }
+
+    /// What a channel holds besides what it has is let go.
+    pub(crate) fn give_reservations_back(&mut self, id: &str) {
+        self.books.iter_mut().for_each(|book| book.give_back(id));
+        self.align();
+    }
+
+    /// The pool of a device that is here.
+    pub(crate) fn pool(&mut self, device: usize) -> Option<&mut ExtentPool> {
+        self.pools.get_mut(device)?.as_mut()
     }
 
     /// The channel with this name.
@@ -239,6 +322,18 @@ impl Daemon {
 /// All blocks, free.
 pub(crate) fn pool() -> ExtentPool {
     ExtentPool::new(Extent { start: 0, blocks: BLOCKS }, 1)
+}
+
+/// The label of a device that has just been formatted.
+fn label(device: usize) -> Label {
+    Label {
+        generation: 0,
+        pool: format!("p{device}"),
+        block_bytes: 1,
+        blocks: BLOCKS,
+        channels: Vec::new(),
+        unscrubbed: Vec::new(),
+    }
 }
 
 /// The blocks of extents, one by one.
@@ -259,7 +354,7 @@ pub(crate) fn setting(id: &str, name: &str, ops: u64) -> Setting {
     static USUAL: OnceLock<Setting> = OnceLock::new();
     let usual = USUAL.get_or_init(|| {
         let usual = serde_json::json!({
-            "id": "", "name": "", "tenant": "t", "pool": "p", "size_bytes": CHANNEL_BLOCKS, "queues": 1, "read_only": false,
+            "id": "", "name": "", "tenant": "t", "pool": "p0", "size_bytes": CHANNEL_BLOCKS, "queues": 1, "read_only": false,
             "endpoint": null, "admin": "enabled", "oper": "defined", "generation": 1,
         });
         serde_json::from_value(usual).unwrap()
@@ -284,8 +379,13 @@ impl Hash for World {
 impl Hash for Disk {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.journal.channels.values().for_each(|setting| hash_setting(setting, state));
-        self.labelled.hash(state);
-        self.unscrubbed.hash(state);
+        self.journal.elsewhere.hash(state);
+        for label in &self.labels {
+            let mut channels: Vec<_> =
+                label.channels.iter().map(|entry| (&entry.id, &entry.extents)).collect();
+            channels.sort_unstable();
+            (channels, &label.unscrubbed).hash(state);
+        }
         self.data.hash(state);
     }
 }
@@ -294,13 +394,17 @@ impl Hash for Daemon {
     fn hash<H: Hasher>(&self, state: &mut H) {
         for channel in self.channels.values() {
             hash_setting(&channel.setting, state);
-            channel.extents.hash(state);
-            (channel.flow, channel.armed).hash(state);
+            (channel.device, &channel.extents).hash(state);
+            (&channel.flow, channel.armed).hash(state);
         }
-        // The pool's free runs follow from whom it gave what, and so do the book's entries but for what is taken.
-        (self.pool.free_blocks(), self.pool.longest_free_blocks()).hash(state);
-        for entry in self.book.holders() {
-            (entry.holder.id, entry.has_ops, entry.taken_ops).hash(state);
+        // The pools' free runs follow from whom they gave what, and so do the books' entries but for what is taken.
+        for pool in &self.pools {
+            pool.as_ref().map(|pool| (pool.free_blocks(), pool.longest_free_blocks())).hash(state);
+        }
+        for book in &self.books {
+            for entry in book.holders() {
+                (entry.holder.id, entry.has_ops, entry.taken_ops).hash(state);
+            }
         }
         self.seats.hash(state);
         self.asked.hash(state);
@@ -309,7 +413,7 @@ impl Hash for Daemon {
 }
 
 fn hash_setting(setting: &Setting, state: &mut impl Hasher) {
-    let Setting { id, name, endpoint, generation, .. } = setting;
-    (id, name, endpoint.is_some(), generation, reserved(setting)).hash(state);
+    let Setting { id, name, pool, size_bytes, endpoint, generation, .. } = setting;
+    (id, name, pool, size_bytes, endpoint.is_some(), generation, reserved(setting)).hash(state);
     (std::mem::discriminant(&setting.admin), std::mem::discriminant(&setting.oper)).hash(state);
 }

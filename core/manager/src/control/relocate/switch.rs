@@ -13,13 +13,14 @@ use super::super::Control;
 use super::super::channel::Seat;
 use super::super::grants::unused;
 use super::super::lines::DeviceAnswer;
+use super::super::procedure::Operation;
 use super::super::queue::DeviceLane;
 use super::super::seat::Choice;
 use super::super::shift::{Shift, not_moved, taken_back};
 use super::{COPIED, Relocation, TAKES_MAX, not_copied};
 use crate::event::event;
 use crate::journal::Record;
-use crate::label::{Label, LabelledChannel};
+use crate::procedure::GO_OVER;
 
 /// What was made on the target for a channel to be served there.
 pub(super) struct Prepared {
@@ -205,49 +206,35 @@ impl Control {
 
     /// The target's label names the channel; then the journal decides.
     fn enter(&mut self, way: Box<Relocation>, taken: Taken) {
-        let Some(channel) = self.channels.get(&way.id) else { return };
-        let setting = &channel.setting;
-        let entry = LabelledChannel {
-            id: way.id.clone(),
-            name: setting.name.clone(),
-            tenant: setting.tenant.clone(),
-            size_bytes: setting.size_bytes,
-            queues: setting.queues,
-            read_only: setting.read_only,
-            extents: way.target.extents.clone(),
-        };
-        let (device, namespace) = (way.target.device.clone(), way.target.namespace);
-        let change = move |label: &mut Label| {
-            label.unscrubbed.retain(|extent| !entry.extents.contains(extent));
-            label.channels.push(entry);
-        };
-        self.relabel(&device, namespace, change, move |control, written| match written {
+        let mut go_over = way.operation(GO_OVER, &way.target);
+        go_over.wanted.uid = Some(way.uid);
+        self.carry_out(go_over, move |control, gone| match gone {
+            Ok(()) => control.place_over(way, taken),
             Err(why) => control.return_to_source(way, taken, not_copied(&why)),
-            Ok(()) => control.decide(way, taken),
         });
     }
 
-    fn decide(&mut self, way: Box<Relocation>, taken: Taken) {
-        let Some(channel) = self.channels.get(&way.id) else { return };
-        let mut setting = channel.setting.clone();
-        setting.pool.clone_from(&way.target.pool);
+    /// From here on the channel is where the operation's blocks are.
+    pub(crate) fn relocated(&mut self, operation: &Operation) -> Result<(), String> {
+        let Operation { id, device, namespace, blocks, wanted, .. } = operation;
+        let pool = self.pool_of(device, *namespace).ok_or("the device that it goes to is gone")?;
+        let channel = self.channels.get(id).ok_or("the channel is gone")?;
+        let (mut setting, from) = (channel.setting.clone(), channel.setting.pool.clone());
+        setting.pool = pool;
         setting.generation += 1;
-        let record = Record::Relocated { setting: Box::new(setting.clone()), from: way.source.pool.clone() };
-        if let Err(error) = self.journal.append(&record) {
-            return self.return_to_source(way, taken, not_copied(&error.to_string()));
-        }
+        let record = Record::Relocated { setting: Box::new(setting.clone()), from };
         let mut told = event(EventKind::Moved, ObjectKind::Channel, setting.name.clone());
-        (told.from, told.to) =
-            (Some(format!("device {}", way.source.device)), Some(format!("device {}", way.target.device)));
-        (told.generation, told.uid) = (Some(setting.generation), Some(way.uid));
-        if let Some(channel) = self.channels.get_mut(&way.id) {
+        (told.from, told.to) = (Some(format!("device {}", channel.device)), Some(format!("device {device}")));
+        (told.generation, told.uid) = (Some(setting.generation), wanted.uid);
+        self.journal.append(&record).map_err(|error| error.to_string())?;
+        if let Some(channel) = self.channels.get_mut(id) {
             channel.setting = setting;
-            channel.device.clone_from(&way.target.device);
-            channel.namespace = way.target.namespace;
-            channel.extents.clone_from(&way.target.extents);
+            channel.device.clone_from(device);
+            channel.namespace = *namespace;
+            channel.extents.clone_from(blocks);
         }
         self.tell(told);
-        self.place_over(way, taken);
+        Ok(())
     }
 
     /// Gives the channel to the target's sidecore.

@@ -1,9 +1,11 @@
 //! Channels between devices: with their guests at work, and with a crash at every step.
 
+use vfiomux_guest::driver::Arena;
 use vfiomux_rpc::{Change, ChannelInfo, ErrorCode, Guarantees, JobState, RpcError, call};
 use vfiomux_sim::{Action, Fault, Match, QueueMatch};
+use vhost::vhost_user::VhostUserFrontend as _;
 
-use super::guest::{Guest, OK, pattern};
+use super::guest::{Guest, OK, pattern, region_of};
 use super::world::{Device, MIB, World, assert_refused, extents_of, wait};
 use crate::extent::Extent;
 use crate::label::DATA_START_BYTES;
@@ -217,6 +219,109 @@ fn a_target_that_fails_leaves_the_channel_where_it_was() {
     writer.write_some();
     writer.verify();
     assert_in_order(&world);
+}
+
+/// C2, T3: a channel does not go back to a device that could not let go of it: whatever clears it there would take its new entry
+/// off the label too.
+#[test]
+fn a_channel_does_not_go_back_to_where_it_was_not_cleared_away() {
+    let mut world = two_devices();
+    world.call(&call::ChannelCreate { endpoint: None, ..world.creation("disk", 4) }).unwrap();
+    let status = vfiomux_spec::nvme::Status::INTERNAL_ERROR.field();
+    let when = Match { queue: QueueMatch::Io, opcode: Some(0x01), times: 1, ..Match::default() };
+    world.sim().inject(Fault { when, action: Action::Fail(status) });
+    assert_eq!(world.call(&to("disk", "sim1")).unwrap().device, "sim1");
+    assert_eq!(world.devices[0].label().channels.len(), 1, "its label could not be written");
+    assert_refused(world.call(&to("disk", "sim0")), ErrorCode::Busy, "not scrubbed yet");
+    world.restart();
+    wait("it was cleared away", || world.devices[0].label().channels.is_empty().then_some(()));
+    world.wait_scrubbed();
+    assert_eq!(world.call(&to("disk", "sim0")).unwrap().device, "sim0");
+    assert_in_order(&world);
+}
+
+/// Begins a move that stands at its switch-over: a write takes its time at the source, and the channel's sidecore waits for it.
+fn to_the_switch_over(world: &World, guest: &mut Guest) -> u64 {
+    let when = Match { queue: QueueMatch::Io, opcode: Some(0x01), times: 1, ..Match::default() };
+    world.sim().inject(Fault { when, action: Action::DelayNs(1_000_000_000) });
+    guest.submit_write(64, &pattern(6, 4096));
+    let job = world.begin(&to("disk", "sim1")).unwrap().id;
+    wait("it stands at the switch-over", || (world.job(job).doing == "switching over").then_some(()));
+    job
+}
+
+/// D1, D3: memory that is lent while the channel changes devices is mapped for the one that it comes to, and for no other.
+#[test]
+fn memory_lent_during_the_switch_over_is_mapped_where_the_channel_comes_to() {
+    let world = two_devices();
+    world.create("disk", 8);
+    let idle = world.devices.iter().map(Device::mappings).collect::<Vec<_>>();
+    let mut guest = Guest::new();
+    let mut session = guest.connect(&world.endpoint("disk").path);
+    let served = world.devices[0].mappings();
+    let more = Arena::new(1 << 20, 0x9_0000_0000).unwrap();
+    let job = to_the_switch_over(&world, &mut guest);
+    std::thread::scope(|scope| {
+        scope.spawn(|| session.frontend.add_mem_region(&region_of(&more)).unwrap());
+        wait("it is mapped for the source", || (world.devices[0].mappings() > served).then_some(()));
+        assert_eq!(world.finish(job).state, JobState::Done);
+    });
+    assert_eq!(guest.finish()[0].0, OK);
+    assert_eq!(guest.read(64, 4096), pattern(6, 4096));
+    let lent = world.devices[1].mappings();
+    wait("nothing of the guest is mapped for the source", || {
+        (world.devices[0].mappings() <= idle[0]).then_some(())
+    });
+    session.frontend.remove_mem_region(&region_of(&more)).unwrap();
+    assert_eq!(world.devices[1].mappings(), lent - 1);
+    session.hang_up();
+    assert_in_order(&world);
+}
+
+/// T3, S9: a target that is pulled out during the switch-over costs the move, and the guest nothing.
+#[test]
+fn a_target_that_goes_during_the_switch_over_leaves_the_channel_where_it_was() {
+    let world = two_devices();
+    world.create("disk", 8);
+    let mut guest = Guest::new();
+    let session = guest.connect(&world.endpoint("disk").path);
+    assert_eq!(guest.write(0, &pattern(5, 4096)), OK);
+    let job = to_the_switch_over(&world, &mut guest);
+    world.devices[1].sim.remove();
+    assert_eq!(world.finish(job).state, JobState::Failed);
+    assert_eq!(guest.finish()[0].0, OK);
+    let channel = world.show("disk");
+    assert_eq!((channel.device.as_str(), channel.oper), ("sim0", Oper::Active));
+    assert_eq!((guest.read(0, 4096), guest.read(64, 4096)), (pattern(5, 4096), pattern(6, 4096)));
+    world.assert_lives_by_the_table();
+    session.hang_up();
+}
+
+/// T3, S9: a source that is pulled out during the switch-over keeps the channel, and all that was written by then: so another daemon
+/// finds it.
+#[test]
+fn a_source_that_goes_during_the_switch_over_has_the_channel_when_it_is_back() {
+    let world = two_devices();
+    world.create("disk", 8);
+    let mut guest = Guest::new();
+    let session = guest.connect(&world.endpoint("disk").path);
+    assert_eq!(guest.write(0, &pattern(5, 4096)), OK);
+    let job = to_the_switch_over(&world, &mut guest);
+    world.sim().remove();
+    assert_eq!(world.finish(job).state, JobState::Failed);
+    world.wait_oper("disk", Oper::Quarantined);
+    world.assert_lives_by_the_table();
+    drop(session);
+    let mut wreck = world.wreck();
+    world.pull_and_stop();
+    wreck.start();
+    wreck.wait_scrubbed();
+    let channel = wreck.show("disk");
+    assert_eq!((channel.device.as_str(), channel.oper), ("sim0", Oper::Quarantined));
+    let first = Extent { start: extents_of(&channel)[0].start, blocks: 8 };
+    assert!(wreck.devices[0].read(first) == pattern(5, 4096));
+    assert_in_order(&wreck);
+    wreck.assert_journal_tells_the_same();
 }
 
 /// Where the crash is: a device, and whether its command is lost before it is carried out or after.

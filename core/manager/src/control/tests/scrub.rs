@@ -8,6 +8,7 @@ use super::guest::{Guest, OK, pattern};
 use super::world::{World, assert_refused, extents_of, wait};
 use crate::seeded::Bug;
 
+const WRITE: u8 = 0x01;
 const WRITE_ZEROES: u8 = 0x08;
 
 /// Fills the first and the last block of every extent behind the daemon's back.
@@ -90,6 +91,28 @@ fn a_channel_destroyed_without_its_device_is_scrubbed_when_that_comes_back() {
     wait("it is gone", || world.call(&call::ChannelList { tenant: None }).unwrap().is_empty().then_some(()));
     world.assert_whole();
     world.assert_lives_by_the_table();
+}
+
+/// C3: a label that could not be written leaves a channel all the blocks that it was to lose, and they are scrubbed with the rest.
+#[test]
+fn what_a_failed_shrink_did_not_take_is_scrubbed_with_the_channel() {
+    let mut world = World::new("sim:nvme,size=64M");
+    world.create("disk", 8);
+    dirty(&world, "disk");
+    let all = extents_of(&world.show("disk"));
+    let when = Match { queue: QueueMatch::Io, opcode: Some(WRITE), ..Match::default() };
+    world.sim().inject(Fault { when, action: Action::Fail(Status::INTERNAL_ERROR.field()) });
+    assert_refused(world.resize("disk", 4), ErrorCode::DeviceFault, "the resize failed");
+    let disk = world.show("disk");
+    assert_eq!((disk.size_bytes, extents_of(&disk)), (8 << 20, all));
+    let mut guest = Guest::new();
+    let session = guest.connect(&world.endpoint("disk").path);
+    assert_eq!(guest.write((8 << 11) - 8, &pattern(5, 4096)), OK);
+    session.hang_up();
+    world.destroy("disk", true).unwrap();
+    world.assert_whole();
+    world.restart();
+    world.assert_whole();
 }
 
 /// W1: what is gone leaves no line in the journal.
