@@ -2,16 +2,14 @@
 //!
 //! `PROPTEST_CASES` and `PROPTEST_RNG_SEED` set how long and from where; a failure prints the smallest stream found.
 
-mod wire;
-
 use std::collections::BTreeSet;
 
+use crate::wire::{Descriptors, Said, block_device, reply, start_ring, success, told};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use vfiomux_spec::vhost_user::{ConfigHeader, FrontendRequest as R, Inflight};
 use vfiomux_spec::virtio::features;
 use vfiomux_vhost::{Action, Device, Outcome, Session, Token};
-use wire::{Descriptors, Said, block_device, start_ring, success, told};
 use zerocopy::IntoBytes;
 
 fn config_for(cases: u32) -> ProptestConfig {
@@ -231,7 +229,7 @@ impl Watched {
         }
         assert_eq!(self.ended, self.session.is_ended());
         while let Some(frame) = self.session.next_output() {
-            self.replied.push(wire::reply(&frame));
+            self.replied.push(reply(&frame));
         }
     }
 

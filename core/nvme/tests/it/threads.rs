@@ -1,12 +1,10 @@
 //! The device on a thread of its own, as hardware is: ordering and wake-ups for real.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{pattern, read, spec, write};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use support::{pattern, read, spec, write};
 use vfiomux_block::{BlockQueue, Status, Tag};
 use vfiomux_nvme::{Controller, Lane, Options, Queue, SystemClock};
 use vfiomux_sim::DeviceSpec;

@@ -1,7 +1,5 @@
 //! Sessions under an independent front-end, the `vhost` crate's, over a real socket and in a `mio` loop.
 
-mod wire;
-
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
+use crate::wire::{Descriptors, block_device, success, told};
 use mio::{Events, Interest, Poll, Waker};
 use vfiomux_spec::virtio::features;
 use vfiomux_vhost::{Action, BackendChannel, Connection, Outcome, RingSetup, Session};
@@ -20,7 +19,6 @@ use vhost::vhost_user::{
 };
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::EventFd;
-use wire::{Descriptors, block_device, success, told};
 
 const SOCKET: mio::Token = mio::Token(0);
 const WAKER: mio::Token = mio::Token(1);

@@ -1,7 +1,5 @@
 //! A front-end made of bytes, and an owner that does at once what it is asked: what the tests of sessions share.
 
-#![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
-
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

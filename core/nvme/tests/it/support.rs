@@ -1,6 +1,4 @@
 //! A simulated controller, a clock that steps it, and the driver on top.
-#![allow(dead_code, reason = "each test program uses a part of it")]
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

@@ -1,14 +1,12 @@
 //! What each message does to a session.
 
-mod wire;
-
+use crate::wire::{Said, World, block_device, reply, start_ring, told};
 use vfiomux_spec::vhost_user::{
     CONFIG_FLAG_MIGRATION, ConfigHeader, FrontendRequest as R, Inflight, MAX_MEM_SLOTS, VringState,
     protocol_features as pf,
 };
 use vfiomux_spec::virtio::features;
 use vfiomux_vhost::{Device, EndReason, Error, Outcome, Session, Violation};
-use wire::{Said, World, block_device, start_ring};
 use zerocopy::{FromBytes, IntoBytes};
 
 const FEATURES: u64 = features::VERSION_1 | features::RING_EVENT_IDX;
@@ -236,7 +234,7 @@ fn a_memory_table_replaces_all_regions_and_is_acknowledged_afterwards() {
     let mut world = World::negotiated("table", FEATURES);
     world.feed(&[Said::mem_table(&[Said::region(0, 0x1000), Said::region(0x10_0000, 0x2000)]).acked()]);
     let map = world.session.next_action().unwrap();
-    assert!(wire::told(&map).contains("guest_addr: 100000") && wire::told(&map).ends_with("replace true"));
+    assert!(told(&map).contains("guest_addr: 100000") && told(&map).ends_with("replace true"));
     assert!(world.replies().is_empty());
     world.session.complete(map.token().unwrap(), Outcome::Done).unwrap();
     assert_eq!(world.number(), 0);
@@ -385,7 +383,7 @@ fn an_inflight_region_is_handed_over_in_the_size_of_structure_that_was_asked_wit
         );
         let frame = world.session.next_output().unwrap();
         assert_eq!(frame.fds.len(), 1);
-        let (_, payload) = wire::reply(&frame);
+        let (_, payload) = reply(&frame);
         let expected = Inflight { mmap_size: 0x2000, mmap_offset: 0x1000, ..inflight };
         assert_eq!(payload, &expected.as_bytes()[..size]);
         assert_eq!(
@@ -404,7 +402,7 @@ fn a_front_end_goes_on_without_an_inflight_region_that_could_not_be_made() {
     world.session.complete(token, Outcome::Failed(String::from("no memory"))).unwrap();
     let frame = world.session.next_output().unwrap();
     assert!(frame.fds.is_empty());
-    assert_eq!(wire::reply(&frame).1, inflight.as_bytes());
+    assert_eq!(reply(&frame).1, inflight.as_bytes());
     assert!(!world.session.is_ended());
 }
 

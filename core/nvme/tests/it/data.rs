@@ -1,9 +1,7 @@
 //! Data between memory and blocks, by pages and by lists, against the blocks as the device sees them.
 
-mod support;
-
+use crate::support::{Rig, flush, pattern, poll, read, spec, write};
 use proptest::prelude::*;
-use support::{Rig, flush, pattern, poll, read, spec, write};
 use vfiomux_block::split::{Cursor, next_piece};
 use vfiomux_block::{BlockQueue, Command, LaneId, Operation, Segment, Status, SubmitError, Tag};
 use vfiomux_hw::DmaBuffer;

@@ -1,11 +1,9 @@
 //! Ending commands for certain, step by step; events; health.
 
-mod support;
-
 use std::cell::RefCell;
 use std::time::Duration;
 
-use support::{Rig, flush, poll, read, spec};
+use crate::support::{Rig, flush, poll, read, spec};
 use vfiomux_block::{BlockQueue, LaneId, Status, Tag};
 use vfiomux_nvme::{Ended, EndingDeadlines, Event, NvmeError, Queue, State};
 use vfiomux_sim::{Action, DeviceSpec, Fault, Match, QueueMatch};

@@ -1,8 +1,6 @@
 //! What a device does wrong, and that only the command concerned feels it.
 
-mod support;
-
-use support::{Rig, flush, poll, read, spec, write};
+use crate::support::{Rig, flush, poll, read, spec, write};
 use vfiomux_block::{BlockQueue, LaneId, Operation, Status, Tag};
 use vfiomux_hw::DmaBuffer;
 use vfiomux_nvme::sync::BlockIo;

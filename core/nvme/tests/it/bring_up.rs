@@ -1,10 +1,8 @@
 //! From a function to a controller that serves, and what stops it on the way.
 
-mod support;
-
 use std::time::Duration;
 
-use support::{Rig, spec};
+use crate::support::{Rig, flush, spec};
 use vfiomux_block::{Addressing, BlockQueue};
 use vfiomux_nvme::{NvmeError, Options, State};
 use vfiomux_sim::{Action, DeviceSpec, Fault, Match, QueueMatch, SimNvme};
@@ -106,7 +104,7 @@ fn a_controller_that_was_left_running_is_taken_over() {
     std::mem::forget(first.controller);
     let mut second = Rig::try_start(&sim, Options::default()).unwrap();
     let (mut queue, lane) = second.queue(4);
-    assert_eq!(second.command(&mut queue, lane, &support::flush(), &[]), vfiomux_block::Status::Success);
+    assert_eq!(second.command(&mut queue, lane, &flush(), &[]), vfiomux_block::Status::Success);
 }
 
 #[test]
@@ -142,7 +140,7 @@ fn the_queues_granted_are_handed_out_and_no_more() {
     rig.controller.delete_lane(lane).unwrap();
     queue.detach(lane).unwrap();
     let again = rig.lane(&mut queue, 32);
-    assert_eq!(rig.command(&mut queue, again, &support::flush(), &[]), vfiomux_block::Status::Success);
+    assert_eq!(rig.command(&mut queue, again, &flush(), &[]), vfiomux_block::Status::Success);
 }
 
 #[test]
@@ -153,7 +151,7 @@ fn queues_are_as_deep_as_the_controller_allows() {
         assert_eq!(queue.depth(), entries as usize - 1);
         assert_eq!(queue.room(lane), entries as usize - 1);
         for round in 0..50 {
-            let status = rig.command(&mut queue, lane, &support::flush(), &[]);
+            let status = rig.command(&mut queue, lane, &flush(), &[]);
             assert_eq!(status, vfiomux_block::Status::Success, "round {round} of {entries} entries");
         }
         rig.assert_clean();
@@ -165,7 +163,7 @@ fn wide_doorbells_are_rung_where_they_are() {
     let mut rig = Rig::new(DeviceSpec { dstrd: 3, queues: 3, ..spec() });
     for _ in 0..3 {
         let (mut queue, lane) = rig.queue(8);
-        assert_eq!(rig.command(&mut queue, lane, &support::flush(), &[]), vfiomux_block::Status::Success);
+        assert_eq!(rig.command(&mut queue, lane, &flush(), &[]), vfiomux_block::Status::Success);
     }
 }
 
@@ -196,7 +194,7 @@ fn a_shutdown_ends_in_rest_and_a_restart_works() {
     assert!(matches!(rig.controller.create_queue(8, None), Err(NvmeError::Stopped { .. })));
     rig.controller.restart().unwrap();
     let (mut queue, lane) = rig.queue(8);
-    assert_eq!(rig.command(&mut queue, lane, &support::flush(), &[]), vfiomux_block::Status::Success);
+    assert_eq!(rig.command(&mut queue, lane, &flush(), &[]), vfiomux_block::Status::Success);
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! The conversations that real VMMs have with a disk, from connecting to the guest's second start.
 
-mod wire;
-
+use crate::wire::{Said, World, block_device, start_ring};
 use vfiomux_spec::vhost_user::{ConfigHeader, FrontendRequest as R, Inflight, protocol_features as pf};
 use vfiomux_spec::virtio::{blk, features};
 use vfiomux_vhost::Device;
-use wire::{Said, World, block_device, start_ring};
 use zerocopy::IntoBytes;
 
 const FIRMWARE: u64 = features::VERSION_1 | blk::F_FLUSH | features::VHOST_USER_PROTOCOL_FEATURES;

@@ -1,7 +1,5 @@
 //! Endpoints, connections, and the back-end channel, on real sockets and without sleeping.
 
-mod wire;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,13 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use crate::wire::{Descriptors, Said, block_device};
 use vfiomux_spec::vhost_user::{
     BackendRequest, FLAG_NEED_REPLY, FLAG_REPLY, FrontendRequest as R, Header, U64, VERSION,
 };
 use vfiomux_vhost::{
     Action, BackendChannel, Connection, Connector, EndReason, Error, Listener, Progress, Session,
 };
-use wire::{Said, block_device};
 use zerocopy::IntoBytes;
 
 const MODE: u32 = 0o660;
@@ -176,7 +174,7 @@ fn descriptors_go_to_the_message_they_came_with_and_are_closed_on_exec() {
 fn more_descriptors_than_a_message_can_have_end_the_session() {
     let (mut connection, peer) = pair();
     let mut session = session();
-    let descriptors = wire::Descriptors::new("many");
+    let descriptors = Descriptors::new("many");
     send_with_fds(&peer, &Said::new(R::SetOwner, &[]).bytes, &descriptors.take(40));
     assert!(connection.pump(&mut session).is_idle());
     let Some(Action::Ended(EndReason::Violation(violation))) = session.next_action() else {

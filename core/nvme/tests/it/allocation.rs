@@ -1,12 +1,10 @@
 //! The busy path allocates nothing.
 #![expect(unsafe_code, reason = "an allocator is unsafe by its interface; this one counts and passes on")]
 
-mod support;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use support::{Rig, flush, read, spec, write};
+use crate::support::{Rig, flush, read, spec, write};
 use vfiomux_block::{BlockQueue, LaneId, Tag};
 use vfiomux_sim::DeviceSpec;
 
