@@ -5,10 +5,11 @@ use std::io;
 use vfiomux_policy::{Answer, Verdict};
 use vfiomux_rpc::{
     AuditAnswer, AuditEntry, AuditRuling, Caller, Change, EventKind, Method, Object, ObjectKind, Refusal,
-    Request, Role, RpcError, Target, View, call,
+    Request, Role, RpcError, Target, View,
 };
 
 use super::Control;
+use super::tune::Wish;
 use crate::event::{event, time_unix_ns};
 
 impl Control {
@@ -45,17 +46,12 @@ impl Control {
     /// Puts on record what a plugin wants unasked, and what the others said to it.
     ///
     /// A caller's request is put there when it comes. A plugin may want the same in vain every second, so what it wants is only
-    /// when something is about to come of it, or when it is told that nothing does. What makes no sense as a request, an amendment that
-    /// the channel does not have, is told and not on record: there is nothing that could be written down.
-    pub(crate) fn record_wish(
-        &mut self,
-        by: &str,
-        change: &Change,
-        wanted: call::ChannelTune,
-        answers: &[Answer],
-    ) -> Option<u64> {
-        let (view, method) = (View::of_host(Role::Admin), Method::ChannelTune(wanted));
-        let serial = self.put_on_record(own_caller(), Some(by.to_owned()), &view, change, &method)?;
+    /// when something is about to come of it, or has, or when it is told that nothing does. What makes no sense as a request, an
+    /// amendment that the channel does not have, is told and not on record: there is nothing that could be written down.
+    pub(crate) fn record_wish(&mut self, wish: &Wish, answers: &[Answer]) -> Option<u64> {
+        let Wish { by, change, wanted, .. } = wish;
+        let (view, method) = (View::of_host(Role::Admin), Method::ChannelTune(wanted.clone()));
+        let serial = self.put_on_record(own_caller(), Some(by.clone()), &view, change, &method)?;
         self.audit.ruled(serial, answers.iter().map(ruling));
         Some(serial)
     }
@@ -68,6 +64,11 @@ impl Control {
         change: &Change,
         method: &Method,
     ) -> Option<u64> {
+        // A wish is for the generation that it names and for no other, and may be put on record just after it was granted.
+        let generation_before = match &plugin {
+            Some(_) => change.expected_generation,
+            None => self.generation_of(method.target()),
+        };
         let entry = AuditEntry {
             serial: 0,
             asked_unix_ns: time_unix_ns(),
@@ -85,7 +86,7 @@ impl Control {
             object: method.target().describe(),
             tenant: self.tenant_of(method).filter(|tenant| view.shows(tenant)),
             dry_run: change.dry_run,
-            generation_before: self.generation_of(method.target()),
+            generation_before,
             rulings: Vec::new(),
             answer: None,
         };

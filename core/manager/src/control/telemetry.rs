@@ -21,7 +21,7 @@ use super::Control;
 use super::channel::Channel;
 use super::question::{guarantees_of, policy_channel};
 use super::record::own_caller;
-use super::tune::RESERVED;
+use super::tune::{RESERVED, Wish};
 use crate::event::event;
 use crate::lifecycle::Oper;
 
@@ -43,6 +43,13 @@ pub(crate) struct Told {
     short: BTreeSet<String>,
     /// By plugin and channel, why the last proposal came to nothing: told when that changes.
     refusals: BTreeMap<(String, String), String>,
+}
+
+impl Told {
+    /// Whether the last that a plugin wanted for a channel came to nothing, which was told.
+    pub(crate) fn is_refused(&self, key: &(String, String)) -> bool {
+        self.refusals.contains_key(key)
+    }
 }
 
 impl Control {
@@ -174,26 +181,30 @@ impl Control {
         let change = Change { expected_generation: Some(retune.generation), ..Change::default() };
         let wanted = call::ChannelTune { name: name.clone(), guarantees };
         let by = format!("{policy}, unasked: {said}");
-        let (asked, refused) = (by.clone(), (change.clone(), wanted.clone()));
-        self.tune_for(own_caller(), Some(asked), change, wanted, move |control, done| match done {
-            Ok(_) => {
-                control.told.refusals.remove(&key);
-            }
-            // It is looked at again with the next tick.
-            Err(error) if matches!(error.code, ErrorCode::Conflict | ErrorCode::Busy) => {
-                tracing::debug!(
-                    policy = key.0,
-                    channel = name,
-                    why = error.message,
-                    "a proposal came to nothing"
-                );
-            }
-            Err(error) => {
-                let (change, wanted) = refused;
-                if control.note_refusal(key, &name, format!("{said}: {}", error.message))
-                    && let Some(serial) = control.record_wish(&by, &change, wanted, &[])
-                {
-                    control.record_answer(serial, Err(error));
+        let wish = Wish { key, by, change: change.clone(), wanted: wanted.clone() };
+        self.tune_for(own_caller(), Some(wish.clone()), change, wanted, move |control, tuned| {
+            match tuned.done {
+                Ok(_) => {
+                    control.told.refusals.remove(&wish.key);
+                }
+                // It is looked at again with the next tick.
+                Err(error) if matches!(error.code, ErrorCode::Conflict | ErrorCode::Busy) => {
+                    tracing::debug!(
+                        policy = wish.key.0,
+                        channel = name,
+                        why = error.message,
+                        "a proposal came to nothing"
+                    );
+                }
+                Err(error) => {
+                    let is_new =
+                        control.note_refusal(wish.key.clone(), &name, format!("{said}: {}", error.message));
+                    if is_new
+                        && !tuned.on_record
+                        && let Some(serial) = control.record_wish(&wish, &tuned.answers)
+                    {
+                        control.record_answer(serial, Err(error));
+                    }
                 }
             }
         });

@@ -1,6 +1,6 @@
 //! Guarantees: from what an operator says to what a sidecore runs.
 
-use vfiomux_policy::{Channel as PolicyChannel, Tune};
+use vfiomux_policy::{Answer, Channel as PolicyChannel, Tune};
 use vfiomux_qos::{CostModel, Guarantees, Io, Limits, Program, Rate};
 use vfiomux_rpc::{Caller, Change, ErrorCode, RateLimit, RpcError, Ticket, call};
 use vfiomux_sidecore::Order;
@@ -13,28 +13,49 @@ use crate::lifecycle::{Life as _, NotAllowed, Step};
 /// The request in which reservations are counted.
 pub(crate) const RESERVED: Io = Io::read(4096);
 
-/// What a plugin wanted and why, and under which number that is on record.
-struct Unasked {
-    by: String,
-    serial: Option<u64>,
+/// A tune that a plugin wants and nobody asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    /// The plugin, and the channel's id.
+    pub(crate) key: (String, String),
+    /// The plugin, and in words what it wants.
+    pub(crate) by: String,
+    pub(crate) change: Change,
+    pub(crate) wanted: call::ChannelTune,
+}
+
+/// What came of a tune.
+pub(crate) struct Tuned {
+    /// The channel's id, or why it runs by what it did before.
+    pub(crate) done: Result<String, RpcError>,
+    /// What the policies said to it, if it came so far.
+    pub(crate) answers: Vec<Answer>,
+    /// It was a wish, and that and what came of it is on record.
+    pub(crate) on_record: bool,
+}
+
+impl Tuned {
+    fn unrecorded(done: Result<String, RpcError>, answers: Vec<Answer>) -> Self {
+        Self { done, answers, on_record: false }
+    }
 }
 
 impl Control {
     /// `channel.tune`: journalled, then in force with the sidecore's next breath.
     pub(crate) fn tune(&mut self, ticket: Ticket, caller: Caller, change: Change, wanted: call::ChannelTune) {
         self.tune_for(caller, None, change, wanted, move |control, tuned| {
-            control.answer_checked(ticket, tuned)
+            control.answer_checked(ticket, tuned.done)
         });
     }
 
-    /// Tunes a channel for an operator, or for a plugin, which says what it wants and why.
+    /// Tunes a channel for an operator, or as a plugin wishes.
     pub(crate) fn tune_for(
         &mut self,
         caller: Caller,
-        plugin: Option<String>,
+        wish: Option<Wish>,
         change: Change,
         wanted: call::ChannelTune,
-        next: impl FnOnce(&mut Control, Result<String, RpcError>) + Send + 'static,
+        next: impl FnOnce(&mut Control, Tuned) + Send + 'static,
     ) {
         // Held from before the policies are asked until the channel has it (L5).
         let asked = self.tuning(caller, &change, &wanted).and_then(|(id, question)| {
@@ -45,9 +66,9 @@ impl Control {
         });
         let (id, question, device, holder) = match asked {
             Ok(asked) => asked,
-            Err(error) => return next(self, Err(error)),
+            Err(error) => return next(self, Tuned::unrecorded(Err(error), Vec::new())),
         };
-        let asker = plugin.is_none().then_some(caller);
+        let asker = wish.is_none().then_some(caller);
         self.ask_heard(&id, asker, question, move |control, allowed, answers| {
             let tuned = allowed.and_then(|allowed| {
                 let (id, _) = control.tuning(caller, &change, &wanted)?;
@@ -60,47 +81,55 @@ impl Control {
             });
             match tuned {
                 Ok((id, Some(guarantees))) => {
-                    let unasked = plugin.map(|by| Unasked {
-                        serial: control.record_wish(&by, &change, wanted, &answers),
-                        by,
-                    });
-                    control.tune_now(&id, device, guarantees, unasked, next);
+                    control.tune_now(&id, device, guarantees, wish, answers, next);
                 }
                 other => {
                     control.give_reservation_back(&device, &holder.id);
-                    next(control, other.map(|(id, _)| id));
+                    next(control, Tuned::unrecorded(other.map(|(id, _)| id), answers));
                 }
             }
         });
     }
 
     /// What was reserved on the device before is held until the sidecore runs by the new number (L5).
+    ///
+    /// A wish is put on record first. Not one that has come to nothing before: it may do so every second, and is put there only
+    /// once it is granted.
     fn tune_now(
         &mut self,
         id: &str,
         device: String,
         guarantees: vfiomux_rpc::Guarantees,
-        unasked: Option<Unasked>,
-        next: impl FnOnce(&mut Control, Result<String, RpcError>) + Send + 'static,
+        wish: Option<Wish>,
+        answers: Vec<Answer>,
+        next: impl FnOnce(&mut Control, Tuned) + Send + 'static,
     ) {
+        let first = wish.as_ref().filter(|wish| !self.told.is_refused(&wish.key));
+        let recorded = first.map(|wish| self.record_wish(wish, &answers));
         let changed = compile(&guarantees).and_then(|program| {
             self.change_setting(id, |setting| setting.guarantees = guarantees)?;
             Ok(program)
         });
-        if let Some(Unasked { by, serial }) = unasked {
+        let mut on_record = false;
+        if let Some(wish) = wish {
+            let serial = match recorded {
+                None if changed.is_ok() => self.record_wish(&wish, &answers),
+                recorded => recorded.flatten(),
+            };
             if let Some(serial) = serial {
+                on_record = true;
                 let generation = self.channels.get(id).map(|channel| channel.setting.generation);
                 self.record_answer(serial, changed.as_ref().map(|_| generation).map_err(RpcError::clone));
             }
             if changed.is_ok() {
-                self.tell_amended(id, by);
+                self.tell_amended(id, wish.by);
             }
         }
         let program = match changed {
             Ok(program) => program,
             Err(error) => {
                 self.give_reservation_back(&device, id);
-                return next(self, Err(error));
+                return next(self, Tuned { done: Err(error), answers, on_record });
             }
         };
         self.set_operation(id, Some("being tuned"));
@@ -112,7 +141,7 @@ impl Control {
                 // A channel without a place, or one that is losing it, gets the program with its next.
                 control.give_reservation_back(&device, &owned);
                 control.set_operation(&owned, None);
-                next(control, Ok(owned));
+                next(control, Tuned { done: Ok(owned), answers, on_record });
             },
         );
     }

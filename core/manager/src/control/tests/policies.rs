@@ -293,6 +293,9 @@ fn what_a_policy_wants_in_vain_is_on_record_once() {
     let [wish] = &wishes[..] else { panic!("{wishes:#?}") };
     let error = wish.answer.as_ref().and_then(|answer| answer.error.as_deref()).unwrap();
     assert!(error.contains("nobody gets more"), "{error}");
+    let denied =
+        wish.rulings.iter().find(|ruling| ruling.verdict == "deny").expect("it is told who denied it");
+    assert!(denied.reason.as_ref().is_some_and(|why| why.contains("nobody gets more")), "{denied:#?}");
 }
 
 /// P1: nor does a wish for a generation that has passed come to anything.
