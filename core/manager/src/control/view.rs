@@ -13,6 +13,7 @@ use vfiomux_spec::virtio::{blk, features as transport};
 use super::Control;
 use super::channel::{Channel, Seat, internal};
 use super::device::Device;
+use super::service::canonical;
 
 impl Control {
     /// The daemon in short; for a caller that is confined to tenants, what of it is theirs.
@@ -57,7 +58,10 @@ impl Control {
             Ok(device) => Ok(self.device_info(device)),
             Err(error) => match name.parse().map(|address| self.sysfs.function(address)) {
                 Ok(Ok(function)) => Ok(self.foreign_info(&function)),
-                _ => self.barred.get(name).map(|why| barred(name, why)).ok_or(error),
+                _ => {
+                    let name = canonical(name);
+                    self.barred.get(&name).map(|why| barred(&name, why)).ok_or(error)
+                }
             },
         }
     }
