@@ -1,7 +1,7 @@
 //! Functions, as policies are asked about them: when they are found, and when they are to be taken.
 //!
 //! A function that a policy denies when it is found is listed and never claimed. Found are those named at the start, and those
-//! that the host's list shows, then or later.
+//! that the host's list shows, then or later. What leaves the bus is forgotten, and asked about again when it is back.
 
 use vfiomux_hw::PciAddress;
 use vfiomux_hw::inventory::FunctionInfo;
@@ -46,12 +46,20 @@ impl Control {
         Ok(())
     }
 
-    /// Asks policies about functions of the host that were not there when it was last looked.
+    /// Asks policies about functions of the host that were not there when it was last looked, and forgets those that have gone.
     pub(crate) fn discover(&mut self) {
+        let Ok(functions) = self.sysfs.functions() else { return };
+        let is_there = |name: &str| match name.parse::<PciAddress>() {
+            Ok(address) => functions.iter().any(|function| function.address == address),
+            // No bus has it, and none loses it.
+            Err(_) => true,
+        };
+        self.discovered.retain(|name| is_there(name));
+        self.barred.retain(|name, _| is_there(name));
         if !self.has_policies() {
             return;
         }
-        for function in self.sysfs.functions().unwrap_or_default() {
+        for function in functions {
             let name = function.address.to_string();
             if class_of(&function) == FunctionClass::Other || !self.discovered.insert(name.clone()) {
                 continue;

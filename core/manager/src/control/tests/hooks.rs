@@ -99,6 +99,29 @@ fn a_function_of_the_host_that_a_policy_denies_is_listed_with_the_reason_and_can
     assert_refused::<DeviceInfo>(Err(refused), ErrorCode::Denied, "plugin list");
 }
 
+/// What is denied is denied for as long as it is there: another may come to its place.
+#[test]
+fn a_denied_function_that_leaves_the_bus_is_forgotten_and_asked_about_again_when_it_is_back() {
+    let discover: fn(&Discover) -> Verdict = |question| match question.function.class_code {
+        0x01_0802 => Verdict::deny("it is of no use"),
+        _ => Verdict::Allow,
+    };
+    let mut world = guarded(Gate { discover, ..OPEN });
+    assert_eq!(denied(&world, ADDRESS), "gate: it is of no use");
+    let listed = |world: &World| {
+        let list = world.call(&call::DeviceList {}).unwrap();
+        list.into_iter().find(|device| device.name == ADDRESS)
+    };
+    world.unplug(ADDRESS);
+    assert_eq!(listed(&world), None);
+    assert!(world.device(ADDRESS).is_err());
+    let found = world.devices.pop().unwrap();
+    world.plug(ADDRESS, &found);
+    let reason =
+        wait("it is denied again", || listed(&world)?.reason.filter(|why| why.contains("of no use")));
+    assert_eq!(world.device("3f:00.0").unwrap().reason, Some(reason));
+}
+
 #[test]
 fn what_policies_allow_is_claimed_and_serves() {
     let world = guarded(OPEN);

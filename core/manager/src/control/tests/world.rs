@@ -188,6 +188,12 @@ impl World {
         self.found.insert(address.parse().unwrap(), device.sim.clone());
     }
 
+    /// Takes a function that was plugged in off the bus.
+    pub(crate) fn unplug(&mut self, address: &str) {
+        std::fs::remove_dir_all(self.host().join("sys/bus/pci/devices").join(address)).unwrap();
+        self.found.remove(&address.parse().unwrap());
+    }
+
     /// Under which the host's list of functions lies.
     fn host(&self) -> PathBuf {
         self.directory.path().join("host")
