@@ -10,6 +10,9 @@
 //! the others are is known a window of time late; a wait is at most a quarter of the burst, whatever is due to the others, since
 //! beyond half of it tokens lapse. Longer waits are compressed to that, which keeps their order, but breaths that are further apart
 //! than what is left of a difference do not see it: many channels whose single requests are large beside the burst have it in turn.
+//! Who is kept below its part by a limit of its own comes all the same, and is counted among those who are waited for by its whole
+//! share: it has what it may, and all of the rest is used, but the others divide it less by share than by turn, the more so the
+//! larger that share.
 //! Nobody waits for anybody in particular: one that falls silent costs the others no more than that quarter, once.
 
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -189,7 +189,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// Shares within a tenant's limit that binds, of operations or of bytes, over two sidecores: over each second each channel has what
-    /// the fluid reference gives it, within 2 % of the limit; what one leaves the others have.
+    /// the fluid reference gives it, within 2 % of the limit; what one leaves the others have. Beside channels that limits of their own
+    /// keep below their part, those have what they may, and all together the limit: how the others divide the rest is approximate.
     #[test]
     fn channels_have_their_tenants_limit_by_their_shares(
         clients in prop::collection::vec(member(), 2..7),
@@ -227,8 +228,23 @@ proptest! {
                 .map(|client| f64::from(client.habit.depth) * tokens(client.io))
                 .sum();
             let slack = rate as f64 / 50.0 + left.clamp(0.0, burst as f64) + late;
-            for (client, due) in due(second).into_iter().enumerate() {
-                let got = log.cost(client, second * SECOND, (second + 1) * SECOND) as f64 * takes(&clients[client]);
+            let due = due(second);
+            let got: Vec<f64> = (0..clients.len())
+                .map(|client| {
+                    log.cost(client, second * SECOND, (second + 1) * SECOND) as f64 * takes(&clients[client])
+                })
+                .collect();
+            let (all_got, all_due) = (got.iter().sum::<f64>(), due.iter().sum::<f64>());
+            prop_assert!(
+                (all_got - all_due).abs() <= slack,
+                "all, second {second}: {all_got} of {all_due}\n{clients:#?}"
+            );
+            let has_own_limit = |client: usize| clients[client].guarantees.limits.ops.is_some();
+            let divided_exactly = !(0..clients.len()).any(has_own_limit);
+            for (client, (got, due)) in got.into_iter().zip(due).enumerate() {
+                if !divided_exactly && !has_own_limit(client) {
+                    continue;
+                }
                 prop_assert!(
                     (got - due).abs() <= slack,
                     "client {client}, second {second}: {got} of {due}\n{clients:#?}"
