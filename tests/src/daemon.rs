@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
+use vfiomux_manager::monitor::Monitor;
+use vfiomux_rpc::{Client, ClientError, Event, call};
 
 use crate::backend::Backend;
 use crate::lab::workspace_program;
@@ -17,7 +19,7 @@ use crate::vm::Killed;
 /// How long the daemon may take to be ready, and to end: nothing that it does then takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running `vfiomuxd`, killed when dropped.
+/// A running `vfiomuxd`, killed when dropped. However a test ends it, what it has recorded by then must be able to have happened.
 #[derive(Debug)]
 pub struct Vfiomuxd {
     child: Killed,
@@ -189,6 +191,7 @@ impl Vfiomuxd {
     /// Ends the daemon as systemd does, and demands that it ends well.
     #[track_caller]
     pub fn terminate(mut self) {
+        self.assert_trace();
         rustix::process::kill_process(self.pid(), Signal::TERM).expect("the daemon runs");
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
@@ -199,6 +202,50 @@ impl Vfiomuxd {
             std::thread::sleep(Duration::from_millis(5));
         };
         assert!(status.success(), "vfiomuxd ended with {status}; it says:\n{}", self.log());
+    }
+
+    /// L1: the events that the daemon has recorded follow from one another. A daemon that has ended tells nothing.
+    #[track_caller]
+    pub fn assert_trace(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let events = loop {
+            let error = match self.events() {
+                Ok(events) => break events,
+                Err(error) => error,
+            };
+            // A test has killed it, or it has left on its own; or its directory was taken away before it.
+            if matches!(self.child.0.try_wait(), Ok(Some(_))) || !self.control().exists() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "a daemon that lives tells no events: {error}");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        if let Err(violation) = Monitor::check(&events) {
+            panic!("{violation}; it recorded {events:#?}");
+        }
+    }
+
+    /// All that the daemon has recorded and still keeps.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn events(&self) -> Result<Vec<Event>, ClientError> {
+        let mut client = Client::connect(&self.control())?;
+        client.set_timeout(Some(PATIENCE))?;
+        let (mut events, mut since) = (Vec::new(), None);
+        loop {
+            let mut list = client.call(&call::EventsList { since, limit: None })?;
+            if list.events.is_empty() {
+                return Ok(events);
+            }
+            if list.gap.is_some() {
+                // It went on faster than it was read.
+                events.clear();
+            }
+            since = Some(list.last_seq);
+            events.append(&mut list.events);
+        }
     }
 
     /// Ends the daemon as a crash does.
@@ -257,6 +304,8 @@ impl Drop for Vfiomuxd {
                 );
             }
             eprintln!("vfiomuxd says:\n{}", self.log());
+        } else {
+            self.assert_trace();
         }
     }
 }

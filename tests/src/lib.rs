@@ -2,7 +2,8 @@
 //!
 //! Nothing here is linked into the daemon, and nothing here links the daemon: the programs under test are run as a user would run
 //! them, and are judged by what an independent front-end, a real VMM or a real kernel sees of them. Only the seeded world takes the
-//! data path's crates themselves, to run them without a thread or a clock.
+//! data path's crates themselves, to run them without a thread or a clock; and whatever a daemon has recorded when its test ends
+//! is held against the manager's monitor, which knows the table that the daemon runs by.
 //!
 //! ```text
 //!   vmm.rs                     QEMU ── vhost-user socket ── vfiomuxd            vm, qmp, daemon
@@ -13,6 +14,7 @@
 //!   load.rs                    vfiomux-load ── socket ── vfiomuxd               backend, daemon
 //!   storm                      racing operators ── socket ── vfiomuxd, killed   daemon
 //!   refusals.rs, roles.rs      operator, other users ── vfiomuxctl ── vfiomuxd  daemon
+//!   trace.rs                   a daemon's record ── a line altered ── monitor   daemon
 //!   undisturbed.rs             verifying load ── socket ── vfiomuxd ── plugin   check, daemon
 //!   world.rs                   guests ── sidecore ── driver ── device           world
 //! ```

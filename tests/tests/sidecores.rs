@@ -1,4 +1,5 @@
-//! Channels that go from one sidecore to another while verified I/O runs on them, moved by hand and by load.
+//! Channels that go from one sidecore to another, or from one device to another, while verified I/O runs on them: moved by hand and
+//! by load.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -37,12 +38,18 @@ fn load(daemon: &Vfiomuxd, name: &str) -> Load {
 /// again.
 #[track_caller]
 fn move_to(daemon: &Vfiomuxd, name: &str, sidecore: &str) {
+    let said = moved(daemon, &["channel", "move", name, "--sidecore", sidecore]);
+    assert!(said.contains(&format!("is served by sidecore {sidecore}")), "{said}");
+}
+
+/// Has a move done, and gives what was said of it.
+#[track_caller]
+fn moved(daemon: &Vfiomuxd, arguments: &[&str]) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let output = daemon.try_ctl(&["channel", "move", name, "--sidecore", sidecore]);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let output = daemon.try_ctl(arguments);
         if output.status.success() {
-            return assert!(said.contains(&format!("is served by sidecore {sidecore}")), "{said}");
+            return String::from_utf8_lossy(&output.stdout).into_owned();
         }
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(complaint.contains("stays where it is"), "{complaint}\n{}", daemon.log());
@@ -87,6 +94,34 @@ fn channels_are_moved_by_hand_while_their_guests_work() {
     }
     let shown = daemon.ctl(&["sidecore", "show", "0"]);
     assert!(shown.contains("flash") && shown.contains("memory"), "{shown}");
+    daemon.terminate();
+}
+
+/// C1, I2, T3: a channel goes from a controller to memory and back, though the two are not of a kind, and its guest, which verifies
+/// all that it reads, notices nothing; what it had on either is scrubbed and free.
+#[test]
+fn a_channel_goes_from_a_controller_to_memory_and_back_while_its_guest_works() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let devices = ["sim:nvme,size=64M", "ram:size=64M"];
+    let daemon = Vfiomuxd::start(directory.path(), &devices);
+    let free = || {
+        ["sim0", "ram0"].map(|device| {
+            let shown = daemon.ctl_json(&["device", "show", device]);
+            shown["namespaces"][0]["free_bytes"].as_u64().expect("a size")
+        })
+    };
+    daemon.create_channel("disk", "sim0", "acme", 16, 2);
+    let before = free();
+    let load = load(&daemon, "disk");
+    for _ in 0..3 {
+        for device in ["ram0", "sim0"] {
+            moved(&daemon, &["channel", "move", "disk", "--device", device]);
+            assert_eq!(daemon.ctl_json(&["channel", "show", "disk"])["device"], device);
+        }
+    }
+    let seen = load.end();
+    assert_counted(&daemon.ctl_json(&["channel", "show", "disk"]), &seen);
+    assert_eq!(free(), before);
     daemon.terminate();
 }
 

@@ -82,6 +82,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "vfiomux-tests",
         &[
+            // The monitor that every daemon's events are held against.
+            "vfiomux-manager",
             "vfiomux-rpc",
             "vfiomux-guest",
             "vfiomux-spec",
