@@ -290,10 +290,9 @@ impl Control {
             return self.maybe_close_device(name);
         }
         let Some(namespace) = blank.pop() else {
-            self.device_settled(name, Ok(()));
             self.set_function_state(name, FunctionState::Ready, None);
             self.restore_channels(name);
-            return self.check_ready();
+            return self.device_settled(name, Ok(()));
         };
         let owned = name.to_owned();
         self.format_namespace(name, namespace, true, Leg::default(), move |control, result| {

@@ -82,8 +82,8 @@ impl Control {
         next: impl FnOnce(&mut Control, Result<(), RpcError>) + Send + 'static,
     ) {
         let name = address.to_string();
-        if let Some(why) = self.barred.get(&name) {
-            let error = barred(&name, why);
+        if let Some(why) = self.denial(&name) {
+            let error = denied_error(&name, why);
             return next(self, Err(error));
         }
         let question = Claim {
@@ -97,6 +97,12 @@ impl Control {
         });
     }
 
+    /// Why a policy denied a device when it was found, for as long as it is there.
+    pub(crate) fn denial(&self, name: &str) -> Option<&str> {
+        let gone = name.parse().is_ok_and(|address: PciAddress| self.sysfs.function(address).is_err());
+        self.barred.get(name).filter(|_| !gone).map(String::as_str)
+    }
+
     fn function_asked(&self, name: &str, address: Option<PciAddress>) -> Function {
         let found = address.and_then(|address| self.sysfs.function(address).ok());
         found.map_or_else(
@@ -107,7 +113,7 @@ impl Control {
 }
 
 /// The error for a device that a policy denied when it was found.
-pub(crate) fn barred(name: &str, why: &str) -> RpcError {
+pub(crate) fn denied_error(name: &str, why: &str) -> RpcError {
     RpcError::new(ErrorCode::Denied, why)
         .about(format!("device {name}"))
         .next("see vfiomuxctl plugin list for who decides that")

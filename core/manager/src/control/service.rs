@@ -8,7 +8,7 @@ use vfiomux_rpc::{
 use super::Control;
 use super::channel::internal;
 use super::device::{Device, NO_LABEL};
-use super::discovery::barred;
+use super::discovery::denied_error;
 use super::explain::channel_changed;
 use super::job::Leg;
 use crate::journal::Record;
@@ -137,8 +137,8 @@ impl Control {
     pub(crate) fn device_named(&self, name: &str) -> Result<&Device, RpcError> {
         let name = canonical(name);
         self.devices.get(&name).ok_or_else(|| {
-            if let Some(why) = self.barred.get(&name) {
-                return barred(&name, why);
+            if let Some(why) = self.denial(&name) {
+                return denied_error(&name, why);
             }
             let parsed = name.parse::<PciAddress>();
             let bound = parsed.as_ref().ok().and_then(|address| self.sysfs.driver(*address).ok().flatten());
@@ -212,7 +212,9 @@ impl Control {
         let open = (self.pci_opener)(address);
         let owned = name.clone();
         self.when_settled(&name, move |control, result| {
-            let answer = result.and_then(|()| control.device_show(&owned)).map(Outcome::from);
+            // It may have left before it was ready.
+            let claimed = result.and_then(|()| control.device_named(&owned)?.check_ready());
+            let answer = claimed.and_then(|()| control.device_show(&owned)).map(Outcome::from);
             control.rpc.reply(ticket, answer);
         });
         if let Err(error) = self.open_device(&name, Some(name.clone()), open, false) {

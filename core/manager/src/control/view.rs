@@ -48,7 +48,7 @@ impl Control {
         list.extend(foreign.map(|function| self.foreign_info(function)));
         // What no bus has and a policy denied is on neither list, and yet there.
         let nowhere = self.barred.iter().filter(|(name, _)| list.iter().all(|info| info.name != **name));
-        let nowhere: Vec<DeviceInfo> = nowhere.map(|(name, why)| barred(name, why)).collect();
+        let nowhere: Vec<DeviceInfo> = nowhere.map(|(name, why)| denied_info(name, why)).collect();
         list.extend(nowhere);
         Ok(list)
     }
@@ -60,7 +60,7 @@ impl Control {
                 Ok(Ok(function)) => Ok(self.foreign_info(&function)),
                 _ => {
                     let name = canonical(name);
-                    self.barred.get(&name).map(|why| barred(&name, why)).ok_or(error)
+                    self.denial(&name).map(|why| denied_info(&name, why)).ok_or(error)
                 }
             },
         }
@@ -379,7 +379,7 @@ fn discovered(function: &FunctionInfo) -> DeviceInfo {
 }
 
 /// A device that no bus has, and that a policy denied when it was found.
-fn barred(name: &str, why: &str) -> DeviceInfo {
+fn denied_info(name: &str, why: &str) -> DeviceInfo {
     DeviceInfo { reason: Some(why.to_owned()), ..simulated(name) }
 }
 

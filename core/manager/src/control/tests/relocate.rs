@@ -5,7 +5,7 @@ use vfiomux_rpc::{Change, ChannelInfo, ErrorCode, Guarantees, JobState, RpcError
 use vfiomux_sim::{Action, Fault, Match, QueueMatch};
 use vhost::vhost_user::VhostUserFrontend as _;
 
-use super::guest::{Guest, OK, pattern, region_of};
+use super::guest::{Guest, OK, Session, pattern, region_of};
 use super::world::{Device, MIB, World, assert_refused, extents_of, wait};
 use crate::extent::Extent;
 use crate::label::DATA_START_BYTES;
@@ -21,6 +21,15 @@ fn two_devices() -> World {
     let mut world = World::idle(&[SPEC, SPEC]);
     world.start();
     world
+}
+
+/// Two devices, and a channel on the first whose guest is connected.
+fn two_devices_and_a_guest(mib: u64) -> (World, Guest, Session) {
+    let world = two_devices();
+    world.create("disk", mib);
+    let mut guest = Guest::new();
+    let session = guest.connect(&world.endpoint("disk").path);
+    (world, guest, session)
 }
 
 /// Nothing lies on a device but what the channels that are shown there have, and the rest of it reads as zeroes (C3, T3).
@@ -178,11 +187,7 @@ fn a_move_that_cannot_be_says_why_and_changes_nothing() {
 /// Whoever cancels a move has the channel where it was, with nothing left on the other device.
 #[test]
 fn a_move_that_is_cancelled_leaves_the_channel_where_it_was() {
-    let mut world = World::idle(&[SPEC, SPEC]);
-    world.start();
-    world.create("disk", 16);
-    let mut guest = Guest::new();
-    let _session = guest.connect(&world.endpoint("disk").path);
+    let (world, guest, _session) = two_devices_and_a_guest(16);
     let mut writer = Writer::new(guest, 16);
     writer.write_some();
     // The copy takes its time, so that there is some to change one's mind.
@@ -206,10 +211,7 @@ fn a_move_that_is_cancelled_leaves_the_channel_where_it_was() {
 /// A target that fails while it is copied to costs the move, and the guest nothing.
 #[test]
 fn a_target_that_fails_leaves_the_channel_where_it_was() {
-    let world = two_devices();
-    world.create("disk", 8);
-    let mut guest = Guest::new();
-    let _session = guest.connect(&world.endpoint("disk").path);
+    let (world, guest, _session) = two_devices_and_a_guest(8);
     let mut writer = Writer::new(guest, 8);
     writer.write_some();
     let status = vfiomux_spec::nvme::Status::INTERNAL_ERROR.field();
@@ -281,10 +283,7 @@ fn memory_lent_during_the_switch_over_is_mapped_where_the_channel_comes_to() {
 /// T3, S9: a target that is pulled out during the switch-over costs the move, and the guest nothing.
 #[test]
 fn a_target_that_goes_during_the_switch_over_leaves_the_channel_where_it_was() {
-    let world = two_devices();
-    world.create("disk", 8);
-    let mut guest = Guest::new();
-    let session = guest.connect(&world.endpoint("disk").path);
+    let (world, mut guest, session) = two_devices_and_a_guest(8);
     assert_eq!(guest.write(0, &pattern(5, 4096)), OK);
     let job = to_the_switch_over(&world, &mut guest);
     world.devices[1].sim.remove();
@@ -301,10 +300,7 @@ fn a_target_that_goes_during_the_switch_over_leaves_the_channel_where_it_was() {
 /// finds it.
 #[test]
 fn a_source_that_goes_during_the_switch_over_has_the_channel_when_it_is_back() {
-    let world = two_devices();
-    world.create("disk", 8);
-    let mut guest = Guest::new();
-    let session = guest.connect(&world.endpoint("disk").path);
+    let (world, mut guest, session) = two_devices_and_a_guest(8);
     assert_eq!(guest.write(0, &pattern(5, 4096)), OK);
     let job = to_the_switch_over(&world, &mut guest);
     world.sim().remove();
