@@ -24,6 +24,8 @@ pub(crate) enum Bug {
     ForgetUnscrubbed,
     /// P1: a verdict is acted on although the channel has changed since it was asked about.
     AmendAfterChange,
+    /// L1: whether a channel may be destroyed is not looked at before.
+    DestroyUnchecked,
     /// W1: a transition is not journalled.
     UnloggedTransition,
 }

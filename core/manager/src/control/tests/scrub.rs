@@ -1,11 +1,12 @@
 //! C3: what a channel wrote, no other channel reads; and a destroyed channel does not come back.
 
-use vfiomux_rpc::{ErrorCode, call};
+use vfiomux_rpc::{ErrorCode, EventKind, call};
 use vfiomux_sim::{Action, Fault, Match, QueueMatch};
 use vfiomux_spec::nvme::Status;
 
 use super::guest::{Guest, OK, pattern};
 use super::world::{World, assert_refused, extents_of, wait};
+use crate::lifecycle::Oper;
 use crate::seeded::Bug;
 
 const WRITE: u8 = 0x01;
@@ -73,6 +74,34 @@ fn a_scrub_that_failed_does_not_vouch_for_the_next() {
     world.restart();
     world.wait_scrubbed();
     world.assert_whole();
+}
+
+/// L1, with the check before it left out: what the table refuses to destroy is not, whoever let that through. Its first end goes on
+/// alone.
+#[test]
+fn a_destruction_that_the_table_refuses_ends_nothing() {
+    let mut world = World::new("sim:nvme,size=64M");
+    world.create("disk", 8);
+    dirty(&world, "disk");
+    let fault = |opcode, action| {
+        let when = Match { queue: QueueMatch::Io, opcode: Some(opcode), ..Match::default() };
+        world.sim().inject(Fault { when, action });
+    };
+    fault(WRITE, Action::Fail(Status::INTERNAL_ERROR.field()));
+    assert_refused(world.destroy("disk", false), ErrorCode::DeviceFault, "kept back");
+    // Its label names it still: the next daemon goes on with its end.
+    fault(WRITE_ZEROES, Action::DelayNs(1_000_000_000));
+    world.bug = Some(Bug::DestroyUnchecked);
+    world.restart();
+    assert_eq!(world.show("disk").oper, Oper::Scrubbing);
+    assert_refused(world.destroy("disk", true), ErrorCode::Conflict, "it is on its way");
+    world.wait_scrubbed();
+    wait("it is gone", || world.call(&call::ChannelList { tenant: None }).unwrap().is_empty().then_some(()));
+    let complaints: Vec<_> =
+        world.events().into_iter().filter(|event| event.kind == EventKind::Fault).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+    world.assert_whole();
+    world.assert_lives_by_the_table();
 }
 
 #[test]
