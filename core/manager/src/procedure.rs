@@ -58,7 +58,7 @@ pub enum Act {
     Unseat,
     /// No command names the blocks that it is about to lose.
     Narrow,
-    /// What it has is what it serves. Without a place it is so with the next.
+    /// What it has is what it serves. Without a place it is so with the next; it fails when that is not had without being asked for.
     Serve,
     /// The blocks read as zeroes.
     Scrub,

@@ -11,6 +11,7 @@ use crate::event::event;
 use crate::extent::{Extent, minus};
 use crate::journal::Record;
 use crate::label::{Label, LabelledChannel};
+use crate::lifecycle::Oper;
 use crate::procedure::{Act, Procedure, Stage};
 use crate::seeded::{self, Bug};
 
@@ -118,9 +119,9 @@ impl Control {
             }
             Act::Serve => {
                 let extents = self.channels.get(&id).map(|channel| channel.extents.clone());
-                // Without a place, it is so with the next.
-                self.serve_blocks(&id, extents.unwrap_or_default(), move |control, _| {
-                    done(control, operation, Ok(()))
+                self.serve_blocks(&id, extents.unwrap_or_default(), move |control, served| {
+                    let served = served.or_else(|why| control.serves_with_next_place(&operation.id, &why));
+                    done(control, operation, served);
                 });
             }
             Act::Scrub => self.scrub_blocks(operation, done),
@@ -161,6 +162,19 @@ impl Control {
                 _ => next(control, Err("the channel is not served".to_owned())),
             },
         );
+    }
+
+    /// What it comes to that a channel does not serve what it has: without a place it is so with the next, which it gets by itself
+    /// unless it has been quarantined meanwhile.
+    fn serves_with_next_place(&self, id: &str, why: &str) -> Result<(), String> {
+        let channel = self.channels.get(id).ok_or("the channel is gone")?;
+        match (channel.setting.oper, &channel.seat) {
+            (Oper::Quarantined, _) => {
+                Err("the channel is quarantined, and has its new size when it is resumed".to_owned())
+            }
+            (_, Some(_)) => Err(format!("its sidecore does not serve its new blocks: {why}")),
+            (_, None) => Ok(()),
+        }
     }
 
     fn scrub_blocks(

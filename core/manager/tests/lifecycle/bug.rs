@@ -2,6 +2,8 @@
 
 use vfiomux_manager::procedure::{ARRIVE, Act, CLEAR, CREATE, GO_OVER, GROW, Procedure, SHRINK, STOP, Stage};
 
+use crate::properties::GROWN_IS_SERVED;
+
 /// A bug that is put in, to show that the check of a property catches it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
@@ -39,11 +41,13 @@ pub(crate) enum Bug {
     PlaceBeforeTaken,
     /// A channel that was quarantined while it was being resumed is said to serve.
     ResumeAfterFault,
+    /// A channel that was quarantined while its label was being written is said to be larger.
+    GrownUnserved,
 }
 
 impl Bug {
     /// Every bug, with the property that it breaks.
-    pub(crate) const ALL: [(Self, &str); 17] = [
+    pub(crate) const ALL: [(Self, &str); 18] = [
         (Self::SuspendDuringDestroy, "L1"),
         (Self::ReserveCheckThenAct, "L5"),
         (Self::BlocksCheckThenAct, "ISO1"),
@@ -61,6 +65,7 @@ impl Bug {
         (Self::MoveOntoLeftover, "C2"),
         (Self::PlaceBeforeTaken, "I1"),
         (Self::ResumeAfterFault, "what serves has a place"),
+        (Self::GrownUnserved, GROWN_IS_SERVED),
     ];
 
     /// A procedure as the daemon has it, or with the bug in it.

@@ -440,7 +440,8 @@ impl Lifecycle {
             (SHRINK, lost)
         };
         (wanted != had).then_some(())?;
-        let operation = self.operation(procedure, id, device, changed, Then::Over);
+        let then = if procedure == GROW { Then::Grown } else { Then::Over };
+        let operation = self.operation(procedure, id, device, changed, then);
         self.go_on_with(world, Operation { wanted: extents, ..operation });
         Some(())
     }

@@ -3,11 +3,12 @@
 use vfiomux_manager::extent::{Extent, minus};
 use vfiomux_manager::journal::Record;
 use vfiomux_manager::label::LabelledChannel;
-use vfiomux_manager::lifecycle::Life as _;
+use vfiomux_manager::lifecycle::{Life as _, Oper};
 use vfiomux_manager::procedure::{Act, END, Procedure};
 
 use crate::bug::Bug;
 use crate::model::Lifecycle;
+use crate::properties::{GROWN_IS_SERVED, serves_what_it_has};
 use crate::world::{Flow, Landing, Operation, Then, World, blocks};
 
 impl Lifecycle {
@@ -63,7 +64,7 @@ impl Lifecycle {
     fn is_over(&self, world: &mut World, operation: &Operation) {
         let Operation { id, device, extents, failed, then, .. } = operation;
         match then {
-            Then::End => _ = self.begin(world, id, END, Then::Over),
+            Then::End if !failed => _ = self.begin(world, id, END, Then::Over),
             Then::Copy if !failed => {
                 let target = Landing { device: *device, extents: extents.clone() };
                 world.with(id, |channel| channel.flow = Some(Flow::Copy(target)));
@@ -81,7 +82,14 @@ impl Lifecycle {
                 world.with(id, |channel| channel.flow = Some(Flow::PlaceOver(left)));
             }
             Then::Leftover => {}
-            Then::Over | Then::Copy => self.over(world, id),
+            Then::Grown => {
+                let serves = world.oper(id) != Some(Oper::Quarantined) && serves_what_it_has(world, id);
+                if !failed && !serves {
+                    world.seen.broken.insert(GROWN_IS_SERVED);
+                }
+                self.over(world, id);
+            }
+            Then::Over | Then::Copy | Then::End => self.over(world, id),
         }
     }
 
@@ -97,8 +105,10 @@ impl Lifecycle {
             }
             Act::Serve => {
                 let all = world.channel(id)?.extents.clone();
-                if let Some(seat) = world.seat(id) {
-                    seat.extents = all;
+                match world.seat(id) {
+                    Some(seat) => seat.extents = all,
+                    None if self.bug == Some(Bug::GrownUnserved) => {}
+                    None => (world.oper(id)? != Oper::Quarantined).then_some(())?,
                 }
                 world.guest_writes(id);
             }

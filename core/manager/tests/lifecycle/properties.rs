@@ -9,6 +9,9 @@ use vfiomux_manager::lifecycle::{Life as _, Oper, Step};
 use crate::model::Lifecycle;
 use crate::world::{CAPACITY_OPS, CHANNEL_BLOCKS, Daemon, World, blocks, pool, reserved};
 
+/// Who asked for a larger channel and is not refused has one.
+pub(crate) const GROWN_IS_SERVED: &str = "what is said to be larger is served";
+
 pub(crate) fn all() -> Vec<Property<Lifecycle>> {
     vec![
         Property::always("L1", |_, world: &World| !world.seen.broken.contains("L1")),
@@ -23,6 +26,7 @@ pub(crate) fn all() -> Vec<Property<Lifecycle>> {
         Property::always("W1", |_, world: &World| journal_is_the_present(world)),
         Property::always("C3", |_, world: &World| what_is_free_is_clean(world)),
         Property::always("what serves has a place", |_, world: &World| what_serves_has_a_place(world)),
+        Property::always(GROWN_IS_SERVED, |_, world: &World| !world.seen.broken.contains(GROWN_IS_SERVED)),
         Property::sometimes("both channels are active", |_, world: &World| {
             daemon(world).is_some_and(|daemon| {
                 daemon.channels.values().filter(|channel| channel.setting.oper == Oper::Active).count() == 2
@@ -160,7 +164,7 @@ fn at_rest_there_is_what_is_live(world: &World) -> bool {
     let promised = daemon.channels.iter().all(|(id, channel)| {
         let reserved = reserved(&channel.setting);
         let in_force = daemon.seats.get(id).into_iter().flatten().all(|seat| seat.ops == reserved);
-        world.seen.promised.get(id) == Some(&reserved) && in_force
+        world.seen.promised.get(id) == Some(&reserved) && in_force && serves_what_it_has(world, id)
     });
     // The end of a channel is remembered only while its blocks wait to be scrubbed, or its device to come back.
     let journalled = journal.channels.values().all(|setting| {
@@ -175,6 +179,13 @@ fn at_rest_there_is_what_is_live(world: &World) -> bool {
     let aligned = aligned(daemon);
     let devices = || (0..daemon.pools.len()).filter(|&device| daemon.pools[device].is_some());
     promised && journalled && devices().all(|device| is_what_is_live(world, &aligned, device))
+}
+
+/// Whether a channel that has a place serves there what it has.
+pub(crate) fn serves_what_it_has(world: &World, id: &str) -> bool {
+    let Some(channel) = world.channel(id) else { return true };
+    let seats = daemon(world).and_then(|daemon| daemon.seats.get(id));
+    seats.into_iter().flatten().all(|seat| seat.extents == channel.extents)
 }
 
 /// The same, of one device that is here.

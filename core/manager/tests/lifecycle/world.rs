@@ -137,8 +137,10 @@ pub(crate) struct Operation {
 pub(crate) enum Then {
     /// Nothing.
     Over,
-    /// The rest of a destruction.
+    /// The rest of a destruction, when it did not fail.
     End,
+    /// It is answered that a channel is larger, when it did not fail.
+    Grown,
     /// The copy, when it did not fail.
     Copy,
     /// The place on the other device, or the one that it had.

@@ -1,11 +1,11 @@
 //! What operators ask of channels, and what they are refused.
 
-use vfiomux_rpc::{Change, ErrorCode, call};
+use vfiomux_rpc::{Change, ErrorCode, JobState, call};
 use vfiomux_sim::{Action, Fault, Match, QueueMatch};
 use vfiomux_spec::nvme::Status;
 
 use super::guest::{Guest, OK, pattern};
-use super::world::{MIB, World, assert_refused, extents_of};
+use super::world::{MIB, World, assert_refused, extents_of, insist, wait};
 use crate::lifecycle::Oper;
 use crate::seeded::Bug;
 
@@ -218,6 +218,66 @@ fn a_shrunk_channel_gives_its_blocks_back_scrubbed() {
     assert_refused(world.resize("disk", 500), ErrorCode::NoSpace, "ask for less");
     world.assert_whole();
     world.assert_lives_by_the_table();
+}
+
+/// Quarantines a channel while the label on which it is larger is being written; `busy` with a write of its own at the device, so that
+/// it still has its place when the label is there.
+fn quarantined_while_it_grows(busy: bool) {
+    let mut world = World::new(SPEC);
+    world.create("disk", 8);
+    let mut guest = Guest::new();
+    let session = guest.connect(&world.endpoint("disk").path);
+    let delay_next_write = |ns| {
+        let when = Match { queue: QueueMatch::Io, opcode: Some(WRITE), ..Match::default() };
+        world.sim().inject(Fault { when, action: Action::DelayNs(ns) });
+    };
+    if busy {
+        let before = world.sim().outstanding();
+        delay_next_write(3_500_000_000);
+        guest.submit_write(0, &pattern(1, 4096));
+        wait("its write is on its way", || (world.sim().outstanding() > before).then_some(()));
+    }
+    let (labels, before) = (world.devices[0].label().generation, world.sim().outstanding());
+    delay_next_write(2_000_000_000);
+    let job = world.begin(&call::ChannelResize { name: "disk".to_owned(), size_bytes: 16 * MIB }).unwrap().id;
+    wait("the label is being written", || (world.sim().outstanding() > before).then_some(()));
+    guest.break_the_ring();
+    world.wait_oper("disk", Oper::Quarantined);
+    let resized = world.finish(job);
+    assert!(world.devices[0].label().generation > labels, "the label was written");
+    assert_eq!(resized.state, JobState::Failed, "nobody serves what was added");
+    let complaint = resized.error.unwrap();
+    assert!(
+        complaint.message.contains("is quarantined, and has its new size when it is resumed"),
+        "{complaint}"
+    );
+    drop(session);
+    for restarted in [false, true] {
+        if restarted {
+            world.restart();
+        }
+        let disk = world.show("disk");
+        assert_eq!((disk.oper, disk.size_bytes), (Oper::Quarantined, 16 * MIB));
+    }
+    assert_eq!(insist(|| world.resume("disk")).oper, Oper::Listening);
+    let mut guest = Guest::new();
+    let mut session = guest.connect(&world.endpoint("disk").path);
+    assert_eq!(session.capacity_bytes(), 16 * MIB);
+    assert_eq!(guest.write(16 * MIB / 512 - 8, &pattern(2, 4096)), OK);
+    session.hang_up();
+    world.assert_lives_by_the_table();
+}
+
+/// A channel that nobody serves any more when its label has grown is not said to have been resized, and is when it is resumed.
+#[test]
+fn a_channel_that_is_quarantined_while_it_grows_has_its_new_size_when_it_is_resumed() {
+    quarantined_while_it_grows(false);
+}
+
+/// As above, with its sidecore still asked, and refusing.
+#[test]
+fn a_channel_that_is_quarantined_at_work_while_it_grows_has_its_new_size_when_it_is_resumed() {
+    quarantined_while_it_grows(true);
 }
 
 /// A creation whose queue cannot be made fails, holds what its label names until it is destroyed, and leaks nothing.
