@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use vfiomux_tests::check::{self, Load, Options, Outcome};
+use vfiomux_tests::check::{Load, Options, Outcome};
 use vfiomux_tests::daemon::Vfiomuxd;
 
 /// Times that each channel goes there and back.
@@ -134,20 +134,22 @@ fn channels_are_gathered_while_their_guests_work() {
     let daemon = daemon(directory.path(), balance);
     let at = |name: &str| sidecore_of(&daemon.ctl_json(&["channel", "show", name]));
     let deadline = Instant::now() + PATIENCE;
+    // A few requests at a time: enough to be seen, too few to fill a sidecore.
+    let loads = ["flash", "memory"].map(|name| {
+        Load::begin(Options {
+            operations: 20,
+            depth: 1,
+            max_bytes: 4096,
+            span_bytes: 1 << 20,
+            sweep: false,
+            ..Options::new(daemon.endpoint(name))
+        })
+    });
     while at("flash") != at("memory") {
         assert!(Instant::now() < deadline, "not gathered: {}", daemon.ctl(&["sidecore", "list"]));
-        for name in ["flash", "memory"] {
-            // A few requests now and then: enough to be seen, too few to fill a sidecore.
-            let few = Options {
-                operations: 20,
-                depth: 1,
-                max_bytes: 4096,
-                span_bytes: 1 << 20,
-                sweep: false,
-                ..Options::new(daemon.endpoint(name))
-            };
-            check::run(&few).unwrap_or_else(|error| panic!("{error}"));
-        }
+    }
+    for load in loads {
+        load.end();
     }
     let events = daemon.ctl_json(&["events"]);
     let moved = |event: &&Value| event["kind"] == "moved";

@@ -81,6 +81,9 @@ pub struct Move<Id> {
 const SPREAD_AFTER: u32 = 2;
 /// Intervals for which sidecores must have had little before their channels are gathered.
 const GATHER_AFTER: u32 = 5;
+/// A channel works while it has had something to do in one of so many intervals: it wakes its sidecore now and then, whoever happens to
+/// look. Fewer than it takes to gather, so that one burst leads to nothing.
+const LATELY: u64 = 3;
 /// Intervals for which a channel stays where it was moved to.
 const DWELL: u64 = 10;
 /// By how much a sidecore's load must be above another's for a move to be worth the pause.
@@ -98,6 +101,8 @@ pub struct Balancer<Id> {
     full_for: Vec<u32>,
     /// For how many intervals some two sidecores have had little enough for one.
     quiet_for: u32,
+    /// In which interval each channel last had something to do, of those that work.
+    worked: BTreeMap<Id, u64>,
     /// In which interval each channel was moved, of those that were moved lately.
     moved: BTreeMap<Id, u64>,
 }
@@ -119,6 +124,7 @@ impl<Id: Ord + Clone> Balancer<Id> {
             interval: 0,
             full_for: Vec::new(),
             quiet_for: 0,
+            worked: BTreeMap::new(),
             moved: BTreeMap::new(),
         }
     }
@@ -133,6 +139,7 @@ impl<Id: Ord + Clone> Balancer<Id> {
         self.interval += 1;
         let now = self.interval;
         self.moved.retain(|_, at| now - *at < DWELL);
+        self.note_work(channels);
         let mut busy = busy_ppm(sidecores);
         self.full_for.resize(busy.len(), 0);
         for (full_for, busy) in self.full_for.iter_mut().zip(&busy) {
@@ -151,6 +158,18 @@ impl<Id: Ord + Clone> Balancer<Id> {
             self.moved.insert(made.channel.clone(), now);
         }
         moves
+    }
+
+    /// Notes who had anything to do, be it too little to be seen as a share.
+    fn note_work(&mut self, channels: &[Channel<Id>]) {
+        let now = self.interval;
+        for channel in channels.iter().filter(|channel| channel.work > 0) {
+            match self.worked.get_mut(&channel.id) {
+                Some(at) => *at = now,
+                None => _ = self.worked.insert(channel.id.clone(), now),
+            }
+        }
+        self.worked.retain(|_, at| now - *at < LATELY);
     }
 
     /// Moves away from sidecores that have had too much for long enough, the busiest first. `busy` is then what is to be expected.
@@ -203,7 +222,7 @@ impl<Id: Ord + Clone> Balancer<Id> {
         shares: &[Share<'_, Id>],
     ) -> Option<(usize, usize)> {
         let works =
-            |index: usize| shares.iter().any(|share| share.channel.sidecore == index && share.works());
+            |index: usize| shares.iter().any(|share| share.channel.sidecore == index && self.works(share));
         let mut all: Vec<(usize, Sidecore, u32)> = sidecores
             .iter()
             .zip(busy)
@@ -219,7 +238,7 @@ impl<Id: Ord + Clone> Balancer<Id> {
         to.sort_by_key(|&(index, core, busy)| (core.sleeps, Reverse(busy), index));
         from.iter().find_map(|&(from, _, from_busy)| {
             let takes = |to: usize, share: &Share<'_, Id>| {
-                share.channel.sidecore == from && share.works() && share.channel.targets.contains(&to)
+                share.channel.sidecore == from && self.works(share) && share.channel.targets.contains(&to)
             };
             let fits = |&&(to, _, to_busy): &&(usize, Sidecore, u32)| {
                 to != from
@@ -230,16 +249,21 @@ impl<Id: Ord + Clone> Balancer<Id> {
         })
     }
 
-    /// The channels that had something to do go, the busiest first.
+    /// The channels that work go, the busiest first.
     fn gather(&self, from: usize, to: usize, shares: &[Share<'_, Id>]) -> Vec<Move<Id>> {
         let mut here: Vec<&Share<'_, Id>> = shares
             .iter()
             .filter(|share| share.channel.sidecore == from && share.channel.targets.contains(&to))
-            .filter(|share| share.works() && self.is_free(share))
+            .filter(|share| self.works(share) && self.is_free(share))
             .collect();
         here.sort_by(|a, b| (b.channel.work, &a.channel.id).cmp(&(a.channel.work, &b.channel.id)));
         here.truncate(MOVES_MAX);
         here.into_iter().map(|share| share.moved(to, Reason::Gather)).collect()
+    }
+
+    /// Whether a channel has had something to do lately.
+    fn works(&self, share: &Share<'_, Id>) -> bool {
+        self.worked.contains_key(&share.channel.id)
     }
 
     /// Whether a channel has been where it is for long enough.
@@ -249,11 +273,6 @@ impl<Id: Ord + Clone> Balancer<Id> {
 }
 
 impl<Id: Clone> Share<'_, Id> {
-    /// Whether it had anything to do, be it too little to be seen as a share.
-    fn works(&self) -> bool {
-        self.channel.work > 0
-    }
-
     fn moved(&self, to: usize, reason: Reason) -> Move<Id> {
         let Channel { id, sidecore, .. } = self.channel;
         Move { channel: id.clone(), from: *sidecore, to, reason, load_permille: self.ppm / 1000 }

@@ -140,6 +140,32 @@ fn a_rising_load_is_spread_before_a_sidecore_is_full_and_a_falling_one_is_gather
     machine.assert_still();
 }
 
+/// Each wakes its sidecore in an interval in which the other sleeps.
+#[test]
+fn channels_that_work_now_and_then_are_gathered() {
+    let mut machine = Machine::new(2).with(0, &[0]).with(1, &[0]);
+    for interval in 0..20 {
+        machine.want(0, [5, 0, 0][interval % 3]);
+        machine.want(1, [0, 5, 0][interval % 3]);
+        machine.pass();
+    }
+    assert_eq!(machine.moves.len(), 1);
+    machine.want(0, 5);
+    machine.want(1, 5);
+    assert_eq!(machine.loaded(), 1);
+    machine.assert_still();
+}
+
+#[test]
+fn one_burst_gathers_nothing() {
+    let mut machine = Machine::new(2).with(0, &[5]).with(1, &[5]);
+    machine.pass();
+    machine.want(0, 0);
+    machine.want(1, 0);
+    machine.assert_still();
+    assert_eq!(machine.moves, []);
+}
+
 #[test]
 fn one_that_fills_a_sidecore_alone_stays_where_it_is() {
     let mut machine = Machine::new(2).with(0, &[3000]);
