@@ -29,7 +29,7 @@
 //! A tenant's limits are shared by its channels, on whichever sidecores they are: a [`Group`]. Each channel has a [`Lease`] of it,
 //! and asks it after its own account. All are told the time by one clock. Where a tenant's limit binds, its channels have it by their
 //! shares, also across sidecores: over a second within 2 % of the limit, beside the burst, as long as single requests are small
-//! beside it and no channel is kept below its part by a limit of its own. What one leaves goes to the others.
+//! beside it. What one leaves, whatever keeps it from taking its part, goes to the others by their shares.
 //!
 //! What a limit takes of a request's path is paid twice a turn: the first two requests of a turn are weighed one by one, the others are
 //! held against one number of operations and one of bytes ([`Credit`]), added up ([`Tally`]), and charged when the turn ends. What the

@@ -11,6 +11,10 @@ pub(crate) enum Bug {
     TagDriftAfterIdle,
     /// V4: whoever is first in the table goes first, whatever it has had.
     StrictPriority,
+    /// Shares within a tenant's limit: its channels have it in turn, a slice each.
+    TurnsForShares,
+    /// The same: a channel counts by its whole share, also where it wants less than its part.
+    CountedByShare,
 }
 
 /// Whether `bug` is on: never, but on a test's thread that turned it on.

@@ -5,4 +5,5 @@ mod clock;
 mod combined;
 mod guarantees;
 mod reference;
+mod tenant;
 mod world;

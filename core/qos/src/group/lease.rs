@@ -335,7 +335,7 @@ impl Part {
         let (from_ns, to_ns, leased) = line.lease(terms, now_ns, wanted)?;
         let place = if in_time(from_ns) { second } else { first };
         *place = Stretch { from_ns, to_ns, tokens: leased };
-        share.leased(line, to_ns - from_ns);
+        share.leased(line, terms, to_ns - from_ns);
         Ok(())
     }
 

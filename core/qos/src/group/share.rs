@@ -6,26 +6,33 @@
 //! the others have leased by then, the count that it is ahead of has risen along; when they have not, the line lies behind the
 //! present, and it has what they left.
 //!
-//! What is exact: of channels that always ask, each goes on from what it has had, so no error adds up. What is approximate: how many
-//! the others are is known a window of time late; a wait is at most a quarter of the burst, whatever is due to the others, since
-//! beyond half of it tokens lapse. Longer waits are compressed to that, which keeps their order, but breaths that are further apart
-//! than what is left of a difference do not see it: many channels whose single requests are large beside the burst have it in turn.
-//! Who is kept below its part by a limit of its own comes all the same, and is counted among those who are waited for by its whole
-//! share: it has what it may, and all of the rest is used, but the others divide it less by share than by turn, the more so the
-//! larger that share.
+//! Who the others are is counted by window of time. One who has come to be ahead asks for more than its part, and counts by its share.
+//! One who has not in a whole window wants less, because of a limit of its own, a slow device, or few requests: it has all that it asks
+//! for at once, and counts by twice what it took beside how far the furthest has come meanwhile, and by no more than twice what it
+//! counted before. Twice, so that one who could not take its part since the others are too quick is soon counted by its share again.
+//! So what a channel does not take is divided among the others as if it had no larger share than that, as water finds its level.
+//!
+//! What is exact: of channels that always ask, each goes on from what it has had, so no error adds up. One who wants less has at most
+//! what a window of the line would have given it to catch up with, since whoever is silent is due nothing; so one who wants now
+//! less and now more than its part may have a little less than that.
+//! What is approximate: how many the others are is known a window of time late; a wait is at most a quarter of the burst, whatever is due
+//! to the others, since beyond half of it tokens lapse. Longer waits are compressed to that, which keeps their order, but breaths that
+//! are further apart than what is left of a difference do not see it: many channels whose single requests are large beside the burst
+//! have it in turn.
 //! Nobody waits for anybody in particular: one that falls silent costs the others no more than that quarter, once.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Line, SLICE_NS_MAX, Terms};
 use crate::SECOND_NS;
+use crate::seeded::{self, Bug};
 
 /// Who leases from a line. All accesses are relaxed: each word stands for itself, and nothing is read through it.
 #[derive(Debug, Default)]
 pub(super) struct Contention {
     /// How far the furthest has come who leased, in [`Share::had`]; wraps, since only differences count.
     level: AtomicU64,
-    /// Sums of the shares of those who came in a window of time, with the window's number above: of even windows, and of odd ones.
+    /// Sums of what those count who came in a window of time, with the window's number above: of even windows, and of odd ones.
     present: [AtomicU64; 2],
 }
 
@@ -37,6 +44,13 @@ pub(super) struct Share {
     had: u64,
     /// The last window of time in which it came.
     window: u64,
+    /// The last one in which it was ahead of others.
+    ahead_in: u64,
+    /// What it counts among those who come: its weight, or less if it wants less.
+    counts: u64,
+    /// How far the furthest had come when that was last found, and what it has leased since, nanoseconds of the line.
+    level: u64,
+    leased_ns: u64,
 }
 
 /// A window of time has two to so many nanoseconds: 8 ms, in which whoever waits comes at least once.
@@ -88,12 +102,33 @@ impl Contention {
 
 impl Share {
     pub(super) fn new(share: u32) -> Self {
-        Self { weight: u64::from(share.max(1)), had: 0, window: u64::MAX }
+        let weight = u64::from(share.max(1));
+        // Nothing is known of what it wants: it counts as one who has come to be ahead just before.
+        let (window, ahead_in) = (u64::MAX, u64::MAX);
+        Self { weight, had: 0, window, ahead_in, counts: weight, level: 0, leased_ns: 0 }
     }
 
-    /// Another share, from now on.
+    /// Another share, from now on. It counts from the next window on.
     pub(super) fn set(&mut self, share: u32) {
         self.weight = u64::from(share.max(1));
+        self.ahead_in = self.window;
+    }
+
+    /// What it counts in a window that begins.
+    fn count(&mut self, level: u64) {
+        let risen = level.wrapping_sub(self.level);
+        if self.ahead_in == self.window || seeded::is(Bug::CountedByShare) {
+            self.counts = self.weight;
+        } else if risen > 0 {
+            let took = (u128::from(self.leased_ns) << HAD_SCALE_LOG2) / u128::from(risen);
+            // Not more than twice what it was: of a window in which little but its own requests went nobody can tell.
+            let most = (2 * self.counts).min(self.weight);
+            self.counts = u64::try_from(2 * took + 1).map_or(most, |twice| twice.min(most));
+        } else {
+            // It alone has leased, or nobody has: it is still to be seen.
+            return;
+        }
+        (self.level, self.leased_ns) = (level, 0);
     }
 
     /// Whoever wants to lease comes here first. Gives when its turn is, which may be now, and how many tokens it may lease at a time.
@@ -101,11 +136,12 @@ impl Share {
         let contention = &line.contention;
         let window = now_ns >> WINDOW_LOG2;
         if self.window != window {
+            self.count(contention.level.load(Ordering::Relaxed));
             self.window = window;
-            contention.come(window, self.weight);
+            contention.come(window, self.counts);
         }
         let weights = contention.weights(window);
-        let others = weights.saturating_sub(self.weight);
+        let others = weights.saturating_sub(self.counts);
         if others == 0 {
             return (now_ns, terms.slice);
         }
@@ -118,6 +154,10 @@ impl Share {
         let level = contention.level.load(Ordering::Relaxed);
         let ahead = self.had.wrapping_sub(level).cast_signed();
         let Ok(ahead @ 1..) = u64::try_from(ahead) else { return (now_ns, slice) };
+        if seeded::is(Bug::TurnsForShares) {
+            return (now_ns, slice);
+        }
+        self.ahead_in = window;
         let due_ns = (u128::from(ahead) * u128::from(others)) >> HAD_SCALE_LOG2;
         let wait_ns = due_ns * u128::from(wait_ns_max) / (due_ns + u128::from(wait_ns_max));
         let wait_ns = u64::try_from(wait_ns).unwrap_or(wait_ns_max);
@@ -126,14 +166,18 @@ impl Share {
     }
 
     /// It has leased a stretch of the line.
-    pub(super) fn leased(&mut self, line: &Line, length_ns: u64) {
+    pub(super) fn leased(&mut self, line: &Line, terms: &Terms, length_ns: u64) {
         let length = (length_ns.min(COUNTED_NS_MAX) << HAD_SCALE_LOG2) / self.weight;
         let level = line.contention.level.load(Ordering::Relaxed);
-        // One that comes late may catch up with as much as it takes at a time; whoever was silent was due nothing.
+        // Whoever was ahead just before has been waiting since, and is due all that it is behind. Of the others nobody knows whether they
+        // were silent, and whoever was silent was due nothing: they may catch up with a little, or with as much as is taken at a time.
         let behind = level.wrapping_sub(self.had).cast_signed();
-        if behind > length.cast_signed() {
-            self.had = level.wrapping_sub(length);
+        if behind > length.cast_signed() && self.window.wrapping_sub(self.ahead_in) > 1 {
+            let weights = line.contention.weights(self.window).max(1);
+            let a_little = ((1 << WINDOW_LOG2).min(terms.half_ns / 2) << HAD_SCALE_LOG2) / weights;
+            self.had = level.wrapping_sub(length.max(a_little).min(behind.unsigned_abs()));
         }
+        self.leased_ns = self.leased_ns.saturating_add(length_ns);
         line.contention.raise(self.had);
         self.had = self.had.wrapping_add(length);
     }
