@@ -2,7 +2,7 @@
 
 use vfiomux_block::BlockQueue;
 use vfiomux_block::split::Cursor;
-use vfiomux_guest::{Chain, MemoryMap, RingFault};
+use vfiomux_guest::{MemoryMap, RingFault};
 use vfiomux_qos::{Io, NotBefore};
 use vfiomux_spec::virtio::blk::{RequestHeader, RequestType};
 
@@ -70,6 +70,18 @@ enum Stop {
     Spent,
     /// Its guest broke the rules.
     Fault(RingFault),
+}
+
+/// A request that is about to be taken.
+struct Waiting {
+    /// Its ring.
+    index: usize,
+    /// It was popped before, and put back.
+    again: bool,
+    /// Nothing can be done with it any more.
+    fails: bool,
+    /// No limit holds it back.
+    in_any_case: bool,
 }
 
 impl BlockChannel {
@@ -161,12 +173,11 @@ impl BlockChannel {
         }
         served.again |= self.starved || served.more;
         if let Some(gate) = &mut self.gate {
-            served.cost = gate.end();
+            (served.cost, served.not_before) = gate.end();
+            served.again &= served.not_before.is_none() || self.starved;
             if served.cost > 0 {
                 self.counters.cost.add(served.cost);
             }
-            served.not_before = gate.closed_until();
-            served.again &= served.not_before.is_none() || self.starved;
         }
         served
     }
@@ -199,10 +210,17 @@ impl BlockChannel {
         // A request is popped only when there is room for it, so that it need not be put back; one that takes up more than a
         // command's room is cut, and the rest of it waits on its desk.
         let takes = wanted.min(u32::try_from(room).unwrap_or(u32::MAX));
+        let in_any_case = held || served.stopping;
+        // Those that were put back are popped first.
+        let (again, sliced) = match &self.gate {
+            Some(gate) => (u32::from(served.ring.resubmits()), gate.is_sliced()),
+            None => (0, false),
+        };
         let mut taken = 0;
         let mut stop = if takes < wanted { Err(Stop::Starved) } else { Ok(()) };
         while taken < takes {
-            if let Err(why) = self.take_request(index, fails, map, now_ns, queue) {
+            let request = Waiting { index, again: taken < again, fails, in_any_case };
+            if let Err(why) = self.take_request(request, map, now_ns, queue) {
                 stop = Err(why);
                 break;
             }
@@ -212,7 +230,7 @@ impl BlockChannel {
                 stop = Err(Stop::Starved);
                 break;
             }
-            if self.gate.as_ref().is_some_and(|gate| gate.is_spent()) {
+            if sliced && self.gate.as_ref().is_some_and(|gate| gate.is_spent()) {
                 stop = Err(Stop::Spent);
                 break;
             }
@@ -226,18 +244,17 @@ impl BlockChannel {
     #[inline]
     fn take_request<Q: BlockQueue>(
         &mut self,
-        index: usize,
-        fails: bool,
+        request: Waiting,
         map: &MemoryMap,
         now_ns: u64,
         queue: &mut Q,
     ) -> Result<(), Stop> {
+        let Waiting { index, again, fails, in_any_case } = request;
         let Self { rings, slots, desks, settings, memory, lane, gate, tracking, .. } = self;
         let Some(served) = rings.get_mut(index).and_then(Option::as_mut) else { return Err(Stop::Empty) };
         let (Some(lead), Some(desk_id)) = (slots.next(), desks.next()) else { return Err(Stop::Starved) };
         let Some(desk) = desks.get_mut(desk_id) else { return Err(Stop::Starved) };
         let chain = &mut desk.chain;
-        let again = gate.is_some() && served.ring.resubmits() > 0;
         let head = match served.ring.pop(map, chain) {
             Ok(Some(head)) => head,
             nothing => {
@@ -254,9 +271,21 @@ impl BlockChannel {
         // A chain without a byte for the status is returned without one: the guest has left us no way to say more.
         let status = chain.take_last_byte().ok();
         let header = chain.take_header(map).ok().filter(|_| status.is_some() && !fails);
+        let header =
+            header.map(|[low, high]| RequestHeader::from_words(u64::from_le(low), u64::from_le(high)));
+        let request_type = header.and_then(|header| RequestType::from_raw(header.request_type.get()));
+        let transfer = match request_type {
+            Some(RequestType::In) => Some((Work::Read, Kind::Read, chain.writable_bytes())),
+            Some(RequestType::Out) => Some((Work::Write, Kind::Write, chain.readable_bytes())),
+            _ => None,
+        };
         if let Some(gate) = gate {
-            let in_any_case = self.holds > 0 || self.suspended || served.stopping;
-            if !gate.admit(weigh(header, chain), in_any_case, now_ns) {
+            let io = match transfer {
+                Some((Work::Read, _, bytes)) => Io::read(bytes),
+                Some((_, _, bytes)) => Io::write(bytes),
+                None => Io::write(0),
+            };
+            if !gate.admit(io, in_any_case, now_ns) {
                 slots.give_back(lead);
                 if let Some(memory) = memory {
                     memory.end();
@@ -266,22 +295,15 @@ impl BlockChannel {
             }
         }
         let mut request = Request::new(head, index as u16, status, now_ns);
-        let Some([low, high]) = header else {
+        let (Some(header), Some((work, kind, data_bytes))) = (header, transfer) else {
             slots.keep(lead, request);
             self.desks.take();
-            self.refuse(desk_id, lead, Outcome::Failed, map, now_ns);
-            return Ok(());
-        };
-        let header = RequestHeader::from_words(u64::from_le(low), u64::from_le(high));
-        let (work, kind, data_bytes) = match RequestType::from_raw(header.request_type.get()) {
-            Some(RequestType::In) => (Work::Read, Kind::Read, chain.writable_bytes()),
-            Some(RequestType::Out) => (Work::Write, Kind::Write, chain.readable_bytes()),
-            other => {
-                slots.keep(lead, request);
-                self.desks.take();
-                self.begin_other(other, desk_id, lead, map, now_ns, queue);
-                return Ok(());
+            if header.is_some() {
+                self.begin_other(request_type, desk_id, lead, map, now_ns, queue);
+            } else {
+                self.refuse(desk_id, lead, Outcome::Failed, map, now_ns);
             }
+            return Ok(());
         };
         (request.kind, request.data_bytes) = (kind, data_bytes);
         let range = match settings.data_range(kind, header.sector.get(), data_bytes) {
@@ -374,19 +396,6 @@ impl BlockChannel {
             request.open = false;
         }
         self.finish(lead, map, now_ns);
-    }
-}
-
-/// What a request asks of the limits and of the device, from the words of its header and what is left of its chain.
-#[inline]
-fn weigh(header: Option<[u64; 2]>, chain: &Chain) -> Io {
-    let request_type = header
-        .map(|[low, high]| RequestHeader::from_words(u64::from_le(low), u64::from_le(high)))
-        .and_then(|header| RequestType::from_raw(header.request_type.get()));
-    match request_type {
-        Some(RequestType::In) => Io::read(chain.writable_bytes()),
-        Some(RequestType::Out) => Io::write(chain.readable_bytes()),
-        _ => Io::write(0),
     }
 }
 

@@ -281,4 +281,17 @@ impl Meter {
 }
 
 #[cfg(test)]
+impl Account {
+    /// Whether the last request was skimmed, at this time.
+    pub(crate) fn is_skimmed_at(&self, now_ns: u64) -> bool {
+        self.skimmed.is_some_and(|(at_ns, _)| at_ns == now_ns)
+    }
+
+    /// Whether as much is left of each limit as in another account.
+    pub(crate) fn holds_as_much_as(&self, other: &Self) -> bool {
+        self.running().iter().map(|meter| &meter.bucket).eq(other.running().iter().map(|meter| &meter.bucket))
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -142,7 +142,7 @@ impl Group {
         for (line, (rate, _)) in self.lines.iter().zip(limits.measures()) {
             line.retune(rate, now_ns);
         }
-        // Pairs with the load in `Lease::affords`.
+        // Pairs with the load in `Lease::is_current`.
         self.epoch.fetch_add(1, Ordering::Release);
         Ok(())
     }

@@ -1,14 +1,15 @@
 //! Guarantees compiled to integers, and the choice of whose request is next.
 //!
 //! ```text
-//!   Guarantees ── compile ──► Program ──► Account (a channel's)      may this request go now?   token buckets, exact
+//!   Guarantees ── compile ──► Program ──► Limiter (a channel's)      may this request go now?
+//!                               │            ├── Account (its own limits)                        token buckets, exact
 //!                               │            └── Lease (its part of a tenant's Group)            tokens leased in slices
 //!                               └───────► Scheduler (a sidecore's, of a device)  whose turn?    mClock tags, three heaps
 //!                                            └── Window: how many commands the device may have of us
 //! ```
 //!
 //! What lives here: the arithmetic. Control says what a channel is promised ([`Guarantees`]) and compiles it, once, to numbers
-//! that a sidecore can run ([`Program`]). The sidecore keeps an [`Account`] a channel, which says of each request whether it is
+//! that a sidecore can run ([`Program`]). The sidecore keeps a [`Limiter`] a channel, which says of each request whether it is
 //! affordable, and a [`Scheduler`] a device, which says whose turn it is when there are more requests than the device may have.
 //! What does not: a clock (every call that needs the time is told it), threads, rings, devices, and any decision about who is
 //! promised what.
@@ -31,11 +32,11 @@
 //! shares, also across sidecores: over a second within 2 % of the limit, beside the burst, as long as single requests are small
 //! beside it. What one leaves, whatever keeps it from taking its part, goes to the others by their shares.
 //!
-//! What a limit takes of a request's path is paid twice a turn: the first two requests of a turn are weighed one by one, the others are
-//! held against one number of operations and one of bytes ([`Credit`]), added up ([`Tally`]), and charged when the turn ends. What the
+//! What a limit takes of a request's path is paid twice a reading of the clock: the first two requests are weighed one by one, the others
+//! are held against one number of operations and one of bytes ([`Credit`]), added up ([`Tally`]), and charged when the turn ends. What the
 //! credit does not cover is weighed again, so that it changes what is counted when, and nothing of what is let go.
 //!
-//! Requests that come one at a time mostly find limits that do not bind. So the first request of a turn is not weighed where a glance
+//! Requests that come one at a time mostly find limits that do not bind. So the first request is not weighed where a glance
 //! says that it may go: its buckets are known to be full by now ([`Account::is_full`]), and what is leased and does not lapse for a while
 //! covers it ([`Lease::skim`]). It is noted down, and charged as of its time if that should turn out to matter.
 //!
@@ -70,6 +71,7 @@ mod error;
 mod group;
 mod guarantees;
 mod heap;
+mod limiter;
 mod program;
 mod scheduler;
 mod seeded;
@@ -83,6 +85,7 @@ pub use credit::{Credit, Tally};
 pub use error::QosError;
 pub use group::{Group, Lease};
 pub use guarantees::{Guarantees, Limits, Rate};
+pub use limiter::{Limiter, Refusal};
 pub use program::Program;
 pub use scheduler::{Next, Phase, Scheduler, Turn};
 pub use standing::Standing;

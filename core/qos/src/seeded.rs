@@ -7,6 +7,10 @@
 pub(crate) enum Bug {
     /// Q1: a bucket takes the milliseconds of a rate for nanoseconds.
     MillisecondsForNanoseconds,
+    /// Q1, Q3: what a limit left is still used when the limit is another.
+    CreditOutlivesRetune,
+    /// Q1: what went by credit is charged to nobody.
+    CreditUncharged,
     /// Q2: a reservation's tag stands still while its channel is idle, and the idle time is claimed afterwards.
     TagDriftAfterIdle,
     /// V4: whoever is first in the table goes first, whatever it has had.

@@ -69,6 +69,14 @@ impl Lease {
         &self.group
     }
 
+    /// Whether the group's limits are those that were last looked at.
+    #[inline]
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        // Pairs with `Group::retune`.
+        self.epoch == self.group.epoch.load(Ordering::Acquire)
+    }
+
     /// Has another weight from now on.
     pub fn set_share(&mut self, share: u32) {
         self.parts.iter_mut().for_each(|part| part.share.set(share));
@@ -98,8 +106,7 @@ impl Lease {
     #[must_use]
     pub fn skim(&mut self, io: Io, now_ns: u64) -> bool {
         let in_time = now_ns.wrapping_sub(self.as_of_ns) <= self.kept_ns;
-        // Pairs with `Group::retune`.
-        let taken = in_time && self.epoch == self.group.epoch.load(Ordering::Acquire) && self.kept.take(io);
+        let taken = in_time && self.is_current() && self.kept.take(io);
         if taken {
             self.skimmed.add(io);
         }
@@ -130,8 +137,7 @@ impl Lease {
         if !self.skimmed.is_empty() {
             self.redeem();
         }
-        // Pairs with `Group::retune`.
-        let is_new = self.as_of_ns != now_ns || self.epoch != self.group.epoch.load(Ordering::Acquire);
+        let is_new = self.as_of_ns != now_ns || !self.is_current();
         let enough = |part: &Part| u64::from(part.measure.tokens(io)) <= part.usable;
         if !is_new && self.held().iter().all(enough) { Ok(()) } else { self.look(io, now_ns) }
     }
