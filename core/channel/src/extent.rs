@@ -99,12 +99,16 @@ impl ExtentMap {
         }
         let run = match self.runs.first() {
             Some(first) if block < first.end => first,
-            _ => {
-                let index = self.runs.partition_point(|run| run.end <= block);
-                self.runs.get(index)?
-            }
+            _ => self.run_beyond(block)?,
         };
         Some(Place { lba: run.lba + (block - run.start), run_blocks: run.end - block })
+    }
+
+    /// The run in which `block` lies, which is not the first. A function by itself: most channels have one run, and looking for another
+    /// takes the registers that their requests are in.
+    #[inline(never)]
+    fn run_beyond(&self, block: u64) -> Option<&Run> {
+        self.runs.get(self.runs.partition_point(|run| run.end <= block))
     }
 
     /// Whether every block of `old` lies here where it lies there: what commands in flight name stays the channel's.
