@@ -16,9 +16,9 @@
 
 use vfiomux_block::BlockQueue;
 use vfiomux_channel::{BlockChannel, Portion, Served};
-use vfiomux_qos::{Next, Scheduler, Standing, Window};
+use vfiomux_qos::{Next, NotBefore, Scheduler, Standing, Window};
 
-use crate::device::Device;
+use crate::device::{Device, Seat};
 use crate::{Pace, Sidecore, Work};
 
 /// The order among the channels of one device.
@@ -64,6 +64,33 @@ impl Schedule {
         }
     }
 
+    /// Begins a breath: sees what the window has room for, and gives a turn to the channels whose limits may have let go. Gives whether
+    /// more was asked for than there was room for. `in_flight` are all commands at the device, whosever they are.
+    #[inline]
+    pub(crate) fn open(&mut self, in_flight: impl Fn() -> usize, seats: &mut [Seat], now_ns: u64) -> bool {
+        self.left = self.window.room();
+        if self.left == 0 {
+            // Commands that nobody counted, control's own and flushes, may have come and gone: they count from now on.
+            self.window.ended(u32::MAX);
+            self.window.sent(u32::try_from(in_flight()).unwrap_or(u32::MAX));
+            self.left = self.window.room();
+        }
+        if self.scheduler.next_due_ns().is_some_and(|due_ns| due_ns <= now_ns) {
+            self.let_go(seats, now_ns);
+        }
+        self.contended
+    }
+
+    /// Gives a turn to the channels whose limits may have let go.
+    #[inline(never)]
+    fn let_go(&mut self, seats: &mut [Seat], now_ns: u64) {
+        while let Some(place) = self.scheduler.due(now_ns) {
+            if let Some(seat) = seats.get_mut(usize::from(place)) {
+                seat.active = true;
+            }
+        }
+    }
+
     /// Commands of channels went to the device.
     pub(crate) fn sent(&mut self, commands: usize) {
         let commands = u32::try_from(commands).unwrap_or(u32::MAX);
@@ -91,9 +118,17 @@ impl Schedule {
     /// Notes how a channel stands after such a turn. Gives whether more is asked for than there is room for.
     #[inline]
     pub(crate) fn note(&mut self, index: u16, served: &Served, now_ns: u64) -> bool {
-        if let Some(later) = served.not_before {
+        // Mostly nobody waits for anything, neither this channel nor any other.
+        let waits = served.not_before.is_some() || self.left == 0 || !self.scheduler.is_quiet();
+        waits && self.note_waiting(index, served.not_before, served.again, now_ns)
+    }
+
+    /// The same where somebody waits. Takes values, so that what a turn did stays in registers.
+    #[inline(never)]
+    fn note_waiting(&mut self, index: u16, later: Option<NotBefore>, again: bool, now_ns: u64) -> bool {
+        if let Some(later) = later {
             self.scheduler.throttle(index, later);
-        } else if self.left == 0 && served.again {
+        } else if self.left == 0 && again {
             self.contended = true;
             self.scheduler.ready(index, now_ns);
         } else if !self.scheduler.is_quiet() {
@@ -126,28 +161,6 @@ fn is_promised(channel: &BlockChannel) -> bool {
 }
 
 impl<Q: BlockQueue> Sidecore<Q> {
-    /// Sees what each window has room for, and gives a turn to the channels whose limits may have let go.
-    pub(crate) fn open_windows(&mut self, now_ns: u64) {
-        let Self { devices, seats, contended, .. } = self;
-        *contended = false;
-        for device in devices.iter_mut().flatten() {
-            let Some(schedule) = &mut device.schedule else { continue };
-            schedule.left = schedule.window.room();
-            if schedule.left == 0 {
-                // Commands that nobody counted, control's own and flushes, may have come and gone: they count from now on.
-                schedule.window.ended(u32::MAX);
-                schedule.window.sent(u32::try_from(device.queue.in_flight_total()).unwrap_or(u32::MAX));
-                schedule.left = schedule.window.room();
-            }
-            *contended |= schedule.contended;
-            while let Some(place) = schedule.scheduler.due(now_ns) {
-                if let Some(seat) = seats.get_mut(usize::from(place)) {
-                    seat.active = true;
-                }
-            }
-        }
-    }
-
     /// Gives turns on the devices that more is asked of than they have room for.
     pub(crate) fn serve_all_contended(&mut self, now_ns: u64, work: &mut Work) {
         for slot in 0..self.devices.len() {

@@ -200,9 +200,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
         }
     }
 
-    /// Takes every device's completions to whom they belong.
+    /// Takes every device's completions to whom they belong, and sees what they have made room for.
     fn poll(&mut self, now_ns: u64) -> usize {
-        let Self { devices, seats, services, mailbox, budgets, .. } = self;
+        let Self { devices, seats, services, mailbox, budgets, contended, .. } = self;
         let mut taken = 0;
         for (index, device) in devices.iter_mut().enumerate() {
             let Some(Device { queue, flushes, schedule, gone, .. }) = device else { continue };
@@ -212,6 +212,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             let ended = queue.poll(budgets.completions, &mut |completion| router.completed(completion));
             if let Some(schedule) = schedule {
                 schedule.ended(ended - router.others);
+                *contended |= schedule.open(|| queue.in_flight_total(), seats, now_ns);
             }
             taken += ended;
         }
@@ -237,9 +238,6 @@ impl<Q: BlockQueue> Sidecore<Q> {
     /// Gives every channel that has something to do its turn.
     fn serve(&mut self, now_ns: u64, work: &mut Work) {
         let (turns, budget) = (self.turns.len(), self.budgets.requests);
-        if self.scheduled {
-            self.open_windows(now_ns);
-        }
         debug_assert!(self.first_turn <= turns, "a round that begins behind its end");
         for step in 0..turns {
             let place = self.first_turn + step;
@@ -250,6 +248,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             }
         }
         if self.contended {
+            self.contended = false;
             self.serve_all_contended(now_ns, work);
         }
         self.first_turn = if self.first_turn + 1 < turns { self.first_turn + 1 } else { 0 };
@@ -304,8 +303,8 @@ impl<Q: BlockQueue> Sidecore<Q> {
         let served = channel.serve(turn, &mut *device.queue);
         if let Some(schedule) = &mut device.schedule {
             schedule.sent(device.queue.in_flight_total().saturating_sub(before));
-            if by == By::Order {
-                self.contended |= schedule.note(index, &served, now_ns);
+            if by == By::Order && schedule.note(index, &served, now_ns) {
+                self.contended = true;
             }
         }
         // What is returned in this breath is published, also of a channel that was not found by a look.
