@@ -28,6 +28,8 @@ impl SimFunction {
             class: Class::Nvme,
             numa_node: None,
         };
+        // The descriptors are an owner's own: what the last one was told is not for this one.
+        sim.0.notices.clear();
         Self { identity, thread, sim }
     }
 

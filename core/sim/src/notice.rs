@@ -25,6 +25,13 @@ impl NoticeBoard {
         let _ = self.error.write(1);
     }
 
+    /// Lowers both.
+    pub(crate) fn clear(&self) {
+        // What was not raised has nothing to be read.
+        let _ = self.removal.read();
+        let _ = self.error.read();
+    }
+
     pub(crate) fn notices(&self) -> Notices<'_> {
         Notices { removal: Some(borrow(&self.removal)), error: Some(borrow(&self.error)) }
     }

@@ -1,5 +1,9 @@
+use std::os::fd::BorrowedFd;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::time::Timespec;
 use vfiomux_hw::{Function, HwError};
-use vfiomux_sim::{DeviceSpec, SimNvme};
+use vfiomux_sim::{DeviceSpec, SimFunction, SimNvme};
 use vfiomux_spec::nvme::register::{
     ACQ, ASQ, CC, CSTS, Cc, GONE, NSSR, NSSR_RESET, SHN_NORMAL, SHST_COMPLETE, SHST_OCCURRING, VS,
 };
@@ -101,21 +105,40 @@ fn a_function_that_left_reads_as_ones_whatever_is_written() {
     assert!(host.csts().rdy());
 }
 
+/// Whether a function's removal was asked for, and whether it has failed.
+fn told(function: &SimFunction) -> (bool, bool) {
+    let readable = |fd: BorrowedFd<'_>| {
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+    };
+    let notices = function.notices();
+    (readable(notices.removal.unwrap()), readable(notices.error.unwrap()))
+}
+
 #[test]
 fn removal_and_error_reach_the_notices() {
-    use std::os::fd::AsFd;
     let host = Host::boot(small());
-    let readable = |fd: std::os::fd::BorrowedFd<'_>| {
-        let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut fds, Some(&rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
-    };
-    let notices = host.function.notices();
-    let (removal, error) = (notices.removal.unwrap(), notices.error.unwrap());
-    assert!(!readable(removal.as_fd()) && !readable(error.as_fd()));
+    assert_eq!(told(&host.function), (false, false));
     host.sim.request_removal();
-    assert!(readable(removal.as_fd()) && !readable(error.as_fd()));
+    assert_eq!(told(&host.function), (true, false));
     host.sim.remove();
-    assert!(readable(error.as_fd()));
+    assert_eq!(told(&host.function), (true, true));
+    host.sim.reinsert();
+    assert_eq!(told(&host.function), (true, true), "whoever had it has lost it");
+}
+
+/// The descriptors are an owner's own, as with VFIO: the next one is told of what happens to it, not of what has happened to the last.
+#[test]
+fn a_new_owner_hears_nothing_of_what_the_last_was_told() {
+    let Host { sim, function, .. } = Host::boot(small());
+    sim.request_removal();
+    sim.remove();
+    drop(function);
+    sim.reinsert();
+    let next = sim.function();
+    assert_eq!(told(&next), (false, false));
+    sim.remove();
+    assert_eq!(told(&next), (false, true));
 }
 
 #[test]

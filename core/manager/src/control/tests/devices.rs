@@ -41,6 +41,7 @@ fn channels_of_a_device_pulled_out_are_quarantined_and_resume_when_it_is_back() 
     let mut guest = Guest::new();
     let _session = guest.connect(&world.endpoint("disk").path);
     assert_eq!(guest.read(0, 4096), pattern(5, 4096));
+    assert_eq!(world.device("sim0").unwrap().state, FunctionState::Ready);
     world.assert_lives_by_the_table();
 }
 
