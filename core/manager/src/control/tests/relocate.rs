@@ -6,7 +6,7 @@ use vfiomux_sim::{Action, Fault, Match, QueueMatch};
 use vhost::vhost_user::VhostUserFrontend as _;
 
 use super::guest::{Guest, OK, Session, pattern, region_of};
-use super::world::{Device, MIB, World, assert_refused, extents_of, wait};
+use super::world::{Device, MIB, World, assert_refused, extents_of, insist, wait};
 use crate::extent::Extent;
 use crate::label::DATA_START_BYTES;
 use crate::lifecycle::Oper;
@@ -280,10 +280,11 @@ fn memory_lent_during_the_switch_over_is_mapped_where_the_channel_comes_to() {
     assert_in_order(&world);
 }
 
-/// T3, S9: a target that is pulled out during the switch-over costs the move, and the guest nothing.
+/// C3, T3, S9: a target that is pulled out during the switch-over costs the move, and the guest nothing; another daemon finds it back
+/// on the bus, scrubs what was copied to it, and the channel can go there.
 #[test]
 fn a_target_that_goes_during_the_switch_over_leaves_the_channel_where_it_was() {
-    let (world, mut guest, session) = two_devices_and_a_guest(8);
+    let (mut world, mut guest, session) = two_devices_and_a_guest(8);
     assert_eq!(guest.write(0, &pattern(5, 4096)), OK);
     let job = to_the_switch_over(&world, &mut guest);
     world.devices[1].sim.remove();
@@ -294,6 +295,22 @@ fn a_target_that_goes_during_the_switch_over_leaves_the_channel_where_it_was() {
     assert_eq!((guest.read(0, 4096), guest.read(64, 4096)), (pattern(5, 4096), pattern(6, 4096)));
     world.assert_lives_by_the_table();
     session.hang_up();
+    world.stop();
+    let copied = world.devices[1].label().unscrubbed;
+    assert!(
+        copied.iter().any(|&extent| !world.devices[1].is_zero(extent)),
+        "something was copied: {copied:?}"
+    );
+    world.devices[1].sim.reinsert();
+    world.start();
+    world.wait_scrubbed();
+    assert_in_order(&world);
+    let _session = guest.connect(&world.endpoint("disk").path);
+    assert_eq!(insist(|| world.call(&to("disk", "sim1"))).device, "sim1");
+    assert_eq!((guest.read(0, 4096), guest.read(64, 4096)), (pattern(5, 4096), pattern(6, 4096)));
+    assert_in_order(&world);
+    world.assert_lives_by_the_table();
+    world.assert_journal_tells_the_same();
 }
 
 /// T3, S9: a source that is pulled out during the switch-over keeps the channel, and all that was written by then: so another daemon
