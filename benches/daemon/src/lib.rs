@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser as _;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
-use vfiomux_rpc::{Client, ClientError, Endpoint, EndpointMode, Guarantees, Labels, call};
+use vfiomux_rpc::{Client, ClientError, Endpoint, EndpointMode, Guarantees, Labels, RpcError, call};
 
 /// The first argument that makes a benchmark the daemon.
 const ROLE: &str = "vfiomuxd";
@@ -159,14 +159,16 @@ pub fn connect(control: &Path) -> Result<Client, ClientError> {
     Ok(client)
 }
 
-/// The name of the first device; nothing when there is none, which no channel can be made on.
+/// The name of the first device.
 ///
 /// # Errors
 ///
-/// The daemon refused.
+/// The daemon refused, or has none.
 pub fn first_device(client: &mut Client) -> Result<String, ClientError> {
     let devices = client.call(&call::DeviceList {})?;
-    Ok(devices.first().map(|device| device.name.clone()).unwrap_or_default())
+    let first = devices.into_iter().next();
+    let none = || RpcError::not_found("a device", "start the daemon with --device");
+    first.map(|device| device.name).ok_or_else(|| ClientError::Refused(none()))
 }
 
 /// A disk without promises, of one queue, behind a socket if one is given.
