@@ -25,7 +25,7 @@ const FILES_KEPT: u32 = 8;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Line {
-    Asked(AuditEntry),
+    Asked(Box<AuditEntry>),
     Answered { serial: u64, rulings: Vec<AuditRuling>, answer: AuditAnswer },
 }
 
@@ -80,7 +80,7 @@ impl Audit {
             match parse(line) {
                 Some(Line::Asked(entry)) => {
                     self.next_serial = self.next_serial.max(entry.serial + 1);
-                    self.keep(entry);
+                    self.keep(*entry);
                 }
                 Some(Line::Answered { serial, rulings, answer }) => self.complete(serial, rulings, answer),
                 None => self.damaged_lines += 1,
@@ -100,7 +100,7 @@ impl Audit {
         self.next_serial += 1;
         let entry = AuditEntry { serial, ..entry };
         self.keep(entry.clone());
-        self.write(&Line::Asked(entry)).map(|()| serial)
+        self.write(&Line::Asked(Box::new(entry))).map(|()| serial)
     }
 
     /// Notes what policies said to it, to be written with the answer.
@@ -122,8 +122,12 @@ impl Audit {
     pub fn list(&self, since: u64, limit: usize, view: &View) -> AuditList {
         let shown = self.entries.iter().filter(|entry| entry.serial > since);
         let shown = shown.filter(|entry| view.shows_owned(entry.tenant.as_deref()));
+        let told = shown.take(limit).map(|entry| AuditEntry {
+            params: entry.params.clone().filter(|_| view.shows_host()),
+            ..entry.clone()
+        });
         AuditList {
-            entries: shown.take(limit).cloned().collect(),
+            entries: told.collect(),
             oldest_serial: self.entries.front().map_or(self.next_serial, |entry| entry.serial),
         }
     }
@@ -186,6 +190,7 @@ fn parse(line: &[u8]) -> Option<Line> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use vfiomux_rpc::Role;
 
     use super::*;
@@ -202,6 +207,7 @@ mod tests {
             confined_to: Vec::new(),
             request_id: None,
             method: "channel.destroy".into(),
+            params: Some(json!({ "name": "disk" })),
             object: Some("channel disk".into()),
             tenant: tenant.map(str::to_owned),
             dry_run: false,
@@ -249,8 +255,10 @@ mod tests {
             audit.asked(entry(tenant)).unwrap();
         }
         let view = View::of_host(Role::Admin).confined_to("beta");
-        let serials: Vec<u64> = audit.list(0, 10, &view).entries.iter().map(|entry| entry.serial).collect();
-        assert_eq!(serials, [2]);
+        let told = audit.list(0, 10, &view).entries;
+        let told: Vec<_> = told.iter().map(|entry| (entry.serial, entry.params.clone())).collect();
+        // What the host's people asked for may name devices and endpoints.
+        assert_eq!(told, [(2, None)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Role;
 
@@ -18,7 +19,7 @@ pub struct AuditEntry {
     pub pid: i32,
     /// The most that the caller might do with anything.
     pub role: Role,
-    /// The plugin that wanted it unasked, and what it wanted: then the user is the daemon's own. None for what a caller asked for.
+    /// The plugin that wanted it unasked; then the user is the daemon's own. None for what a caller asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
     /// The tenants that the caller was confined to; none when it was not.
@@ -29,6 +30,10 @@ pub struct AuditEntry {
     pub request_id: Option<String>,
     /// What was asked for.
     pub method: String,
+    /// Its parameters as they were understood, for those who see the host; none when they take more than
+    /// [`AuditEntry::PARAMS_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<Value>,
     /// On what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
@@ -47,6 +52,11 @@ pub struct AuditEntry {
     /// What the caller was answered; none while it is under way, and when the daemon ended before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<AuditAnswer>,
+}
+
+impl AuditEntry {
+    /// Parameters that are longer as JSON, such as a plugin's long configuration, are not kept.
+    pub const PARAMS_BYTES_MAX: usize = 4096;
 }
 
 /// What one policy answered.

@@ -50,6 +50,15 @@ macro_rules! methods {
                 match self { $(Self::$params(_) => Role::$role,)+ }
             }
 
+            /// Its parameters, as they are on the wire.
+            ///
+            /// # Errors
+            ///
+            /// A path that is not UTF-8, which has no form in JSON.
+            pub fn params(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Self::$params(params) => serde_json::to_value(params),)+ }
+            }
+
             /// Whether it can take long: it is a job then, and can be asked for in the background.
             #[must_use]
             pub const fn is_long(&self) -> bool {

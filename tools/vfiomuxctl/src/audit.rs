@@ -1,5 +1,6 @@
 //! The audit, for people.
 
+use serde_json::Value;
 use vfiomux_rpc::{AuditEntry, AuditList};
 
 use crate::table::{Paint, printable};
@@ -9,7 +10,7 @@ pub(crate) fn list(audit: &AuditList, _: Paint) -> String {
     audit.entries.iter().map(lines).collect()
 }
 
-/// One line for what was asked and what became of it, and one for each policy that did more than allow it.
+/// One line for what was asked and what became of it, one for its parameters, and one for each policy that did more than allow it.
 fn lines(entry: &AuditEntry) -> String {
     let who = match &entry.plugin {
         Some(plugin) => format!("plugin {plugin}"),
@@ -35,6 +36,10 @@ fn lines(entry: &AuditEntry) -> String {
         line.push_str(&format!(", generation {before} -> {after}"));
     }
     let mut text = format!("{}\n", printable(&line));
+    if let Some(asked) = entry.params.as_ref().and_then(parameters) {
+        text.push_str(&printable(&format!("        {asked}")));
+        text.push('\n');
+    }
     for ruling in &entry.rulings {
         if let Some(reason) = &ruling.reason {
             text.push_str(&printable(&format!("        {} {}: {reason}", ruling.policy, ruling.verdict)));
@@ -42,4 +47,42 @@ fn lines(entry: &AuditEntry) -> String {
         }
     }
     text
+}
+
+/// The parameters that say something, but for the name, which is in the line above; none when that is all.
+fn parameters(params: &Value) -> Option<String> {
+    let said = params.as_object()?.iter().filter(|(key, value)| *key != "name" && says_something(value));
+    let said: Vec<String> = said
+        .map(|(key, value)| match value {
+            Value::String(text) => format!("{key}={text}"),
+            other => format!("{key}={other}"),
+        })
+        .collect();
+    (!said.is_empty()).then(|| said.join(" "))
+}
+
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Object(fields) => fields.values().any(says_something),
+        Value::Array(items) => !items.is_empty(),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_the_parameters_those_are_shown_that_say_something() {
+        let params = json!({
+            "name": "disk", "tenant": "acme", "size_bytes": 4096, "read_only": false, "endpoint": null,
+            "labels": {}, "guarantees": { "share": 700 },
+        });
+        assert_eq!(parameters(&params).unwrap(), r#"guarantees={"share":700} size_bytes=4096 tenant=acme"#);
+        assert_eq!(parameters(&json!({ "name": "disk", "guarantees": { "limit": {} } })), None);
+    }
 }

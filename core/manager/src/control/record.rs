@@ -2,6 +2,7 @@
 
 use std::io;
 
+use serde_json::Value;
 use vfiomux_policy::{Answer, Verdict};
 use vfiomux_rpc::{
     AuditAnswer, AuditEntry, AuditRuling, Caller, Change, EventKind, Method, Object, ObjectKind, Refusal,
@@ -49,9 +50,9 @@ impl Control {
     /// when something is about to come of it, or has, or when it is told that nothing does. What makes no sense as a request, an
     /// amendment that the channel does not have, is told and not on record: there is nothing that could be written down.
     pub(crate) fn record_wish(&mut self, wish: &Wish, answers: &[Answer]) -> Option<u64> {
-        let Wish { by, change, wanted, .. } = wish;
+        let Wish { key: (policy, _), change, wanted, .. } = wish;
         let (view, method) = (View::of_host(Role::Admin), Method::ChannelTune(wanted.clone()));
-        let serial = self.put_on_record(own_caller(), Some(by.clone()), &view, change, &method)?;
+        let serial = self.put_on_record(own_caller(), Some(policy.clone()), &view, change, &method)?;
         self.audit.ruled(serial, answers.iter().map(ruling));
         Some(serial)
     }
@@ -83,6 +84,7 @@ impl Control {
             },
             request_id: change.request_id.clone(),
             method: method.name().to_owned(),
+            params: params_of(method),
             object: method.target().describe(),
             tenant: self.tenant_of(method).filter(|tenant| view.shows(tenant)),
             dry_run: change.dry_run,
@@ -145,6 +147,11 @@ pub(crate) fn own_caller() -> Caller {
         role: Role::Admin,
         audit: None,
     }
+}
+
+/// What was asked for, if it is short enough to be kept.
+fn params_of(method: &Method) -> Option<Value> {
+    method.params().ok().filter(|params| params.to_string().len() <= AuditEntry::PARAMS_BYTES_MAX)
 }
 
 fn ruling(answer: &Answer) -> AuditRuling {

@@ -3,6 +3,7 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use vfiomux_policy::{
     Amendment, Create, Fault, Policy, Retune, Sample, Session, Setting, Tick, Tune, Verdict,
 };
@@ -265,7 +266,9 @@ fn what_a_policy_had_changed_is_on_record() {
     world.wait_event("the amendment", |event| event.kind == EventKind::Amended);
     let wishes = wishes_on_record(&world);
     let [wish] = &wishes[..] else { panic!("{wishes:#?}") };
-    assert_eq!(wish.plugin.as_deref(), Some("wishes, unasked: share=700"));
+    assert_eq!(wish.plugin.as_deref(), Some("wishes"));
+    let wanted = wish.params.as_ref().expect("a wish is a request that is short");
+    assert_eq!((&wanted["name"], &wanted["guarantees"]["share"]), (&json!("disk"), &json!(700)));
     assert_eq!((wish.method.as_str(), wish.object.as_deref()), ("channel.tune", Some("channel disk")));
     assert_eq!((wish.tenant.as_deref(), wish.generation_before), (Some("acme"), Some(made.generation)));
     let answered: Vec<_> = wish.rulings.iter().map(|ruling| (&*ruling.policy, &*ruling.verdict)).collect();
