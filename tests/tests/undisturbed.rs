@@ -142,6 +142,35 @@ fn a_guest_works_on_while_a_plugin_fails_each_way() {
     house.end();
 }
 
+/// ISO2: how long a plugin may take is the operator's to say, also for one that takes its place.
+#[test]
+fn an_operator_says_how_long_a_plugin_may_take() {
+    let house = House::new();
+    let (library, orders) =
+        (workspace_library("vfiomux_plugin_faulty"), house.orders("orders", "create hang\n"));
+    let load = ["plugin", "load", "faulty", "--library", text(&library), "--config", text(&orders)];
+    let refused = house.daemon.ctl_refused(&[&load[..], &["--deadline-ms", "0"]].concat());
+    assert!(refused.contains("a plugin's deadline is 1 to 60000 ms"), "{refused}");
+
+    house.daemon.ctl(&[&load[..], &["--deadline-ms", "60"]].concat());
+    let refused = house.daemon.ctl_refused(&create("denied"));
+    assert!(refused.contains("gave no answer to create within 60 ms"), "{refused}");
+
+    house.wait_plugin(|plugin| plugin["status"] == "running");
+    // One that is to take the place is asked about the channel that there is.
+    let refused = house.daemon.ctl_refused(&[&replace(&orders)[..], &["--deadline-ms", "70"]].concat());
+    assert!(
+        refused.contains("the new faulty does not answer: gave no answer to create within 70 ms"),
+        "{refused}"
+    );
+    house.daemon.ctl(&replace(&house.orders("orders", "")));
+    assert_eq!(house.plugin()["deadline_ms"], 60);
+    house.daemon.ctl(&[&replace(&orders)[..], &["--deadline-ms", "70"]].concat());
+    assert_eq!(house.plugin()["deadline_ms"], 70);
+    house.daemon.ctl(&["plugin", "unload", "faulty"]);
+    house.end();
+}
+
 /// ISO2: a plugin that goes down every second, unasked, is down most of the time. Then nothing new is allowed, and nothing that
 /// there is changes.
 #[test]

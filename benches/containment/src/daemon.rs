@@ -46,6 +46,7 @@ impl Daemon {
             library,
             config: None,
             order: 0,
+            deadline_ms: None,
         })?;
         Ok(daemon)
     }
@@ -70,7 +71,12 @@ impl Daemon {
     pub(crate) fn provoke(&mut self, conduct: Conduct) -> Result<(), ContainmentError> {
         if conduct == Conduct::Replace {
             let (library, name) = (Some(self.plugin.clone()), PLUGIN.to_owned());
-            self.daemon.client.call(&call::PluginReplace { name, library, config: None })?;
+            self.daemon.client.call(&call::PluginReplace {
+                name,
+                library,
+                config: None,
+                deadline_ms: None,
+            })?;
             return Ok(());
         }
         let Some(order) = conduct.order() else { return Ok(()) };

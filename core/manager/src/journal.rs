@@ -457,7 +457,13 @@ mod tests {
     }
 
     fn plugin(name: &str) -> Plugin {
-        Plugin { name: name.into(), library: "/lib/plugin.so".into(), config: None, order: 3 }
+        Plugin {
+            name: name.into(),
+            library: "/lib/plugin.so".into(),
+            config: None,
+            order: 3,
+            deadline_ms: Some(70),
+        }
     }
 
     fn calibrated(read_ops: u64) -> Record {

@@ -380,6 +380,9 @@ pub struct PluginLoad {
     /// Those of a lower order are asked before it.
     #[serde(default)]
     pub order: i32,
+    /// How long it may take to answer whatever it is asked or told, 1 to 60000 ms; without it, 500 ms for a verdict and 1000 ms for a report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
 }
 
 /// Parameters of `plugin.replace`.
@@ -394,6 +397,9 @@ pub struct PluginReplace {
     /// A file that the new one is given to read, an absolute path; without it, that of the old one, read anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<PathBuf>,
+    /// How long it may take to answer whatever it is asked or told, 1 to 60000 ms; without it, as long as the old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
 }
 
 /// Parameters of `plugin.unload`.

@@ -15,6 +15,9 @@ pub struct PluginInfo {
     pub config: Option<PathBuf>,
     /// Where it stands in the chain: those of a lower order are asked before it.
     pub order: i32,
+    /// How long it may take to give a verdict.
+    #[serde(default)]
+    pub deadline_ms: u64,
     /// Who had it loaded.
     pub origin: PluginOrigin,
     /// How it is.

@@ -335,6 +335,9 @@ pub(crate) enum PluginVerb {
         /// Plugins of a lower order are asked before it
         #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
         order: i32,
+        /// How long it may take to answer, 1 to 60000 [default: 500 for a verdict, 1000 for a report]
+        #[arg(long, value_name = "MS")]
+        deadline_ms: Option<u64>,
         #[command(flatten)]
         change: ChangeArguments,
     },
@@ -348,6 +351,9 @@ pub(crate) enum PluginVerb {
         /// A file that the new one is given to read [default: that of the old one, read anew]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// How long it may take to answer, 1 to 60000 [default: as long as the old one]
+        #[arg(long, value_name = "MS")]
+        deadline_ms: Option<u64>,
         #[command(flatten)]
         change: ChangeArguments,
     },

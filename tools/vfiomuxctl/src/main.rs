@@ -123,20 +123,22 @@ fn run_plugin(connect: impl FnOnce() -> Result<Session, Failure>, verb: &PluginV
         PluginVerb::Show { name } => {
             connect()?.show(&call::PluginShow { name: name.clone() }, plugin::details)
         }
-        PluginVerb::Load { name, library, config, order, change } => {
+        PluginVerb::Load { name, library, config, order, deadline_ms, change } => {
             let call = call::PluginLoad {
                 name: name.clone(),
                 library: absolute(library)?,
                 config: config.as_deref().map(absolute).transpose()?,
                 order: *order,
+                deadline_ms: *deadline_ms,
             };
             connect()?.change(&call, change, plugin::loaded)
         }
-        PluginVerb::Replace { name, library, config, change } => {
+        PluginVerb::Replace { name, library, config, deadline_ms, change } => {
             let call = call::PluginReplace {
                 name: name.clone(),
                 library: library.as_deref().map(absolute).transpose()?,
                 config: config.as_deref().map(absolute).transpose()?,
+                deadline_ms: *deadline_ms,
             };
             connect()?.change(&call, change, plugin::replaced)
         }

@@ -38,6 +38,7 @@ pub(crate) fn details(plugin: &PluginInfo, paint: Paint) -> String {
     facts.add("library", plugin.library.display().to_string());
     facts.add_some("configuration", plugin.config.as_ref().map(|path| path.display().to_string()));
     facts.add("order", plugin.order.to_string());
+    facts.add("has for a verdict", format!("{} ms", plugin.deadline_ms));
     let origin = match plugin.origin {
         PluginOrigin::Configuration => "by the configuration file",
         PluginOrigin::Operator => "by an operator, and again at every start",

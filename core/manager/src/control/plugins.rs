@@ -83,6 +83,7 @@ impl Housing {
             spec.host.clone_from(&self.host);
         }
         spec.cpus.clone_from(&self.cpus);
+        spec.deadlines = plugin.deadlines();
         if let Some(path) = &plugin.config {
             spec.configuration = std::fs::read_to_string(path)
                 .map_err(|error| format!("its configuration {}: {error}", path.display()))?;
@@ -174,8 +175,8 @@ impl Control {
         change: &Change,
         wanted: call::PluginLoad,
     ) {
-        let call::PluginLoad { name, library, config, order } = wanted;
-        let plugin = Plugin { name, library, config, order };
+        let call::PluginLoad { name, library, config, order, deadline_ms } = wanted;
+        let plugin = Plugin { name, library, config, order, deadline_ms };
         if let Err(error) = self.check_loadable(&plugin) {
             return self.rpc.reply(ticket, Err(error));
         }
@@ -303,6 +304,7 @@ impl Control {
         let successor = Plugin {
             library: wanted.library.unwrap_or(present.library),
             config: wanted.config.or(present.config),
+            deadline_ms: wanted.deadline_ms.or(present.deadline_ms),
             ..present
         };
         if let Some(complaint) = successor.complaint() {
@@ -526,6 +528,7 @@ fn info(state: &PluginState, setting: &Plugin, origin: PluginOrigin) -> PluginIn
         library: setting.library.clone(),
         config: setting.config.clone(),
         order: setting.order,
+        deadline_ms: u64::try_from(setting.deadlines().verdict.as_millis()).unwrap_or(u64::MAX),
         origin,
         status,
         restart_in_ms: restart_in.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),

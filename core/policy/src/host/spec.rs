@@ -48,6 +48,12 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
+    /// The same for whatever it is asked or told; to begin it has at least as long as usual.
+    #[must_use]
+    pub fn all(answer: Duration) -> Self {
+        Self { init: Self::default().init.max(answer), verdict: answer, report: answer }
+    }
+
     /// That of one hook.
     #[must_use]
     pub const fn of(&self, hook: Hook) -> Duration {
