@@ -30,6 +30,17 @@ fn reserved_of_one(trace: &Trace) -> Result<(), String> {
     keeps_reservation(trace, 1, |until_ns| u128::from(1_000 * READ) * u128::from(until_ns))
 }
 
+/// What is sent for so long by a clock of 64 bits that is about to end.
+fn near_the_end(clients: Vec<Client>, before_the_end_ms: u64, for_ms: u64) -> (World, Trace) {
+    let mut world = World::new(clients);
+    let epoch_ns = u64::MAX - before_the_end_ms * MS;
+    world.clock = Clock { epoch_ns, set_back: Vec::new() };
+    let mut ours = Ours::new(&world.clients, 4);
+    ours.start_at(epoch_ns);
+    let trace = world.run(for_ms * MS, &mut ours);
+    (world, trace)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -66,12 +77,7 @@ proptest! {
         per_second in 1u64..3_000,
         burst in 1u64..64,
     ) {
-        let mut world = World::new(clients(per_second, burst));
-        let epoch_ns = u64::MAX - before_the_end_ms * MS;
-        world.clock = Clock { epoch_ns, set_back: Vec::new() };
-        let mut ours = Ours::new(&world.clients, 4);
-        ours.start_at(epoch_ns);
-        let trace = world.run(2_000 * MS, &mut ours);
+        let (world, trace) = near_the_end(clients(per_second, burst), before_the_end_ms, 2_000);
         prop_assert_eq!(keeps_limits(&trace, 0, &world.clients[0].guarantees.limits), Ok(()));
         prop_assert_eq!(reserved_of_one(&trace), Ok(()));
         prop_assert_eq!(trace.idle_ns, 0);
@@ -84,12 +90,7 @@ proptest! {
         per_second in 1u64..3_000,
         burst in 1u64..64,
     ) {
-        let mut world = World::new(clients(per_second, burst));
-        let epoch_ns = u64::MAX - before_the_end_ms * MS;
-        world.clock = Clock { epoch_ns, set_back: Vec::new() };
-        let mut ours = Ours::new(&world.clients, 4);
-        ours.start_at(epoch_ns);
-        let trace = world.run(1_000 * MS, &mut ours);
+        let (world, trace) = near_the_end(clients(per_second, burst), before_the_end_ms, 1_000);
         prop_assert_eq!(keeps_limits(&trace, 0, &world.clients[0].guarantees.limits), Ok(()));
         prop_assert_eq!(reserved_of_one(&trace), Ok(()));
         prop_assert_eq!(trace.idle_ns, 0);
