@@ -51,6 +51,7 @@ impl Gate {
 
     /// Nothing is known to wait for a limit any more.
     #[cold]
+    #[inline(never)]
     fn open(&mut self, now_ns: u64, counters: &ChannelCounters) {
         let Some(Closed { since_ns, by_tenant, .. }) = self.closed.take() else { return };
         let waited = if by_tenant { &counters.tenant_limited_ns } else { &counters.limited_ns };
@@ -77,6 +78,7 @@ impl Gate {
 
     /// A request waits, for the tenant's limits or for the channel's own.
     #[cold]
+    #[inline(never)]
     fn close(&mut self, now_ns: u64) {
         self.closed = self.limiter.refusal().map(|Refusal { until: NotBefore(until_ns), by_tenant }| {
             let again_ns = if by_tenant { now_ns.saturating_add(TENANT_AGAIN_NS) } else { u64::MAX };
@@ -86,6 +88,7 @@ impl Gate {
 
     /// Counts that a request is left on its ring from now on.
     #[cold]
+    #[inline(never)]
     pub(crate) fn count_closed(&self, counters: &ChannelCounters) {
         let by_tenant = self.closed.is_some_and(|closed| closed.by_tenant);
         let times = if by_tenant { &counters.tenant_limited } else { &counters.limited };

@@ -197,6 +197,7 @@ impl Limiter {
 
     /// Gives back what a request took that must wait, and says until when.
     #[cold]
+    #[inline(never)]
     fn refuse(&mut self, io: Io, by_tenant: Option<NotBefore>) {
         self.account.give_back(io);
         self.refusal = match by_tenant {
