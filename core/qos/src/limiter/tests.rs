@@ -1,5 +1,6 @@
 //! Weighing by credit against weighing each request by itself.
 
+use core::ops::Range;
 use std::format;
 use std::string::String;
 use std::vec::Vec;
@@ -107,7 +108,11 @@ impl Worlds {
             }
             Step::Retune { channel, limits } => {
                 self.by_credit[channel].retune(program(limits), self.now_ns);
-                self.one_by_one[channel].account.retune(program(limits), self.now_ns);
+                let theirs = &mut self.one_by_one[channel];
+                theirs.account.retune(program(limits), self.now_ns);
+                if let Some(lease) = &mut theirs.lease {
+                    lease.set_share(Guarantees::SHARE_DEFAULT);
+                }
             }
             Step::Join { channel, group } => {
                 let of = |world: usize| group.map(|group| self.groups[world][group].clone());
@@ -173,20 +178,23 @@ fn requests() -> impl Strategy<Value = Vec<(Io, bool)>> {
     let bytes = prop_oneof![6 => 0u32..10_000, 1 => 0u32..1_000_000, 1 => Just(u32::MAX)];
     let io = (bytes, any::<bool>())
         .prop_map(|(bytes, reads)| if reads { Io::read(bytes) } else { Io::write(bytes) });
-    prop::collection::vec((io, prop::bool::weighted(0.05)), 0..12)
+    let request = (io, prop::bool::weighted(0.05));
+    // Those that come one at a time are the ones that go at a glance.
+    prop_oneof![prop::collection::vec(request.clone(), 0..12), prop::collection::vec(request, 1)]
 }
 
-fn limits() -> impl Strategy<Value = Limits> {
-    let rate = |most: u32| {
-        let rate = (0..most, any::<u64>(), 0..most, any::<u64>());
+/// Limits of operations and of bytes whose rates and bursts have so many binary digits.
+fn limits_of(ops: Range<u32>, bytes: Range<u32>) -> impl Strategy<Value = Limits> {
+    let rate = |digits: Range<u32>| {
+        let rate = (digits.clone(), any::<u64>(), digits, any::<u64>());
         let rate = rate.prop_map(|(rate, fine, burst, finer)| Rate {
             per_second: (1 << rate) | (fine & ((1 << rate) - 1)),
             burst: (1 << burst) | (finer & ((1 << burst) - 1)),
         });
-        prop::option::weighted(0.6, rate)
+        prop::option::of(rate)
     };
-    // Operations up to millions a second, bytes up to gigabytes.
-    (rate(22), rate(34), rate(22), rate(34), rate(22), rate(34)).prop_map(
+    let (ops, bytes) = (move || rate(ops.clone()), move || rate(bytes.clone()));
+    (ops(), bytes(), ops(), bytes(), ops(), bytes()).prop_map(
         |(ops, bytes, read_ops, read_bytes, write_ops, write_bytes)| Limits {
             ops,
             bytes,
@@ -196,6 +204,11 @@ fn limits() -> impl Strategy<Value = Limits> {
             write_bytes,
         },
     )
+}
+
+/// Operations up to millions a second and bytes up to gigabytes: any, or so many that they seldom bind.
+fn limits() -> impl Strategy<Value = Limits> {
+    prop_oneof![limits_of(0..22, 0..34), limits_of(19..22, 31..34)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -229,8 +242,11 @@ proptest! {
     fn by_credit_goes_what_goes_one_by_one(
         now_ns in prop_oneof![0u64..1_000_000_000, Just(u64::MAX - 1_000_000), Just(1u64 << 61)],
         limits in [limits(), limits()],
+        groups in [prop::option::of(0..2usize), prop::option::of(0..2usize)],
         steps in prop::collection::vec(step(), 1..60),
     ) {
+        let join = |channel: usize| Step::Join { channel, group: groups[channel] };
+        let steps: Vec<_> = [join(0), join(1)].into_iter().chain(steps).collect();
         let outcome = Worlds::run(now_ns, limits, &steps);
         prop_assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
     }
