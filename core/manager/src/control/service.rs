@@ -208,6 +208,8 @@ impl Control {
 
     fn claim_now(&mut self, ticket: Ticket, address: PciAddress) {
         let name = address.to_string();
+        // One that was lost, or has failed, is taken as it is found.
+        self.set_function_state(&name, FunctionState::Discovered, Some("it is claimed again".to_owned()));
         self.devices.remove(&name);
         let open = (self.pci_opener)(address);
         let owned = name.clone();

@@ -133,6 +133,25 @@ fn what_policies_allow_is_claimed_and_serves() {
     assert_eq!(world.call(&there).unwrap().device, ADDRESS);
 }
 
+/// L1, S9: what is recorded of a function that was lost goes on when it is taken again.
+#[test]
+fn a_function_that_was_lost_and_is_back_is_claimed_again() {
+    let world = guarded(OPEN);
+    claim(&world, &Change::default()).unwrap();
+    world.devices[1].sim.remove();
+    wait("it is closed", || (world.devices[1].mappings() == 0).then_some(()));
+    world.devices[1].sim.reinsert();
+    let again = wait("it can be had", || match claim(&world, &Change::default()) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            assert_eq!(error.code, ErrorCode::Busy, "{error}");
+            None
+        }
+    });
+    assert_eq!(again.state, FunctionState::Ready);
+    world.assert_lives_by_the_table();
+}
+
 /// The reason is in the answer, in an event with who asked, and on record.
 #[test]
 fn a_claim_that_a_policy_denies_is_refused_with_its_reason_and_the_function_is_left_alone() {
