@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use vfiomux_manager::monitor::Monitor;
-use vfiomux_rpc::{Client, ClientError, Event, call};
 
 use crate::backend::Backend;
 use crate::lab::workspace_program;
+use crate::trace;
 use crate::vm::Killed;
 
 /// How long the daemon may take to be ready, and to end: nothing that it does then takes a tenth of it.
@@ -209,7 +209,7 @@ impl Vfiomuxd {
     pub fn assert_trace(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         let events = loop {
-            let error = match self.events() {
+            let error = match trace::recorded(&self.control()) {
                 Ok(events) => break events,
                 Err(error) => error,
             };
@@ -222,29 +222,6 @@ impl Vfiomuxd {
         };
         if let Err(violation) = Monitor::check(&events) {
             panic!("{violation}; it recorded {events:#?}");
-        }
-    }
-
-    /// All that the daemon has recorded and still keeps.
-    ///
-    /// # Errors
-    ///
-    /// When it does not answer.
-    pub fn events(&self) -> Result<Vec<Event>, ClientError> {
-        let mut client = Client::connect(&self.control())?;
-        client.set_timeout(Some(PATIENCE))?;
-        let (mut events, mut since) = (Vec::new(), None);
-        loop {
-            let mut list = client.call(&call::EventsList { since, limit: None })?;
-            if list.events.is_empty() {
-                return Ok(events);
-            }
-            if list.gap.is_some() {
-                // It went on faster than it was read.
-                events.clear();
-            }
-            since = Some(list.last_seq);
-            events.append(&mut list.events);
         }
     }
 

@@ -27,6 +27,7 @@
 //! - [`vfio`] puts together the lab's machines: an emulated IOMMU with NVMe controllers behind it.
 //! - [`daemon`] runs what is under test on the host; [`backend`] is what it has in common with the stand-in that the harness itself is
 //!   checked against.
+//! - [`trace`] holds what a daemon has recorded against the monitor; `vfiomux-trace` is the same for the inside of a guest.
 //! - [`check`] drives a vhost-user-blk socket through the crate `virtio-driver`, which shares no code with ours, and holds every
 //!   byte that comes back against an oracle. `vfiomux-check` is the same as a program, for the inside of a guest.
 //! - [`frontend`] is a second front-end, on the crate `vhost`, whose rings are written by hand, so that they can be wrong.
@@ -45,6 +46,7 @@ pub mod memory;
 mod modules;
 pub mod qmp;
 pub mod scenario;
+pub mod trace;
 pub mod vfio;
 pub mod vm;
 pub mod world;

@@ -23,7 +23,7 @@ pub fn vfio_guest(lab: &Lab, script: &str) -> io::Result<Initramfs> {
 /// The same with the programs under test, and those that the scripts need.
 pub fn daemon_guest(lab: &Lab, script: &str) -> io::Result<Initramfs> {
     let mut guest = vfio_guest(lab, script)?.module("crc32c_generic")?.module("ext4")?;
-    for program in ["vfiomuxd", "vfiomuxctl", "vfiomux-check"] {
+    for program in ["vfiomuxd", "vfiomuxctl", "vfiomux-check", "vfiomux-trace"] {
         guest = guest.program(&workspace_program(program))?;
     }
     guest.program(Path::new("/sbin/mke2fs"))

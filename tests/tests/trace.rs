@@ -3,6 +3,7 @@
 use vfiomux_manager::monitor::{Monitor, Violation};
 use vfiomux_rpc::{Event, EventKind, ObjectKind};
 use vfiomux_tests::daemon::Vfiomuxd;
+use vfiomux_tests::trace;
 
 /// What a daemon records of a channel that is made, attached, suspended, resumed and destroyed beside another.
 fn recorded() -> Vec<Event> {
@@ -14,7 +15,7 @@ fn recorded() -> Vec<Event> {
     for verb in ["suspend", "resume", "detach", "destroy"] {
         daemon.ctl(&["channel", verb, "disk"]);
     }
-    let events = daemon.events().expect("it runs");
+    let events = trace::recorded(&daemon.control()).expect("it runs");
     daemon.terminate();
     events
 }

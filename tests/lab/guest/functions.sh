@@ -72,8 +72,12 @@ start_daemon() {
     wait_until 30 grep -q '^ready' /tmp/vfiomuxd.ready
 }
 
+# What the daemon has recorded must be able to have happened.
+check_trace() { /host/vfiomux-trace "$control" >/tmp/trace 2>&1 || fail "$(cat /tmp/trace)"; }
+
 # Ends the daemon as systemd does; it must end well.
 stop_daemon() {
+    check_trace
     kill -TERM "$daemon"
     wait "$daemon" || fail "vfiomuxd ended with status $?"
 }

@@ -21,6 +21,7 @@ channel_shows a "\"oper\": ?\"[^\"]*$ADDRESS" || fail 'the quarantine does not n
 ctl events --json >/tmp/events
 grep -q lost /tmp/events && grep -q quarantined /tmp/events || fail 'no event tells of the loss'
 ctl status >/dev/null
+check_trace
 report "lost $(cat /tmp/check-load)"
 [ "$COMES_BACK" = yes ] || exit 0
 
@@ -30,4 +31,5 @@ device_shows "$ADDRESS" '"formatted": ?true' || fail 'the label did not survive'
 ctl channel resume a
 # A load that stood still could not say in the end what it had written.
 if grep -q '"verified":true' /tmp/check-load; then check a --recall /tmp/a; else check a; fi
+check_trace
 report 'back'
