@@ -14,6 +14,13 @@ impl Window {
         Self { most: most.max(1), out: 0 }
     }
 
+    /// How many it may have.
+    #[inline]
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        self.most
+    }
+
     /// How many more may go.
     #[inline]
     #[must_use]

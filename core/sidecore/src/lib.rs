@@ -46,6 +46,7 @@ mod device;
 mod doze;
 mod error;
 mod flush;
+mod kept;
 mod mailbox;
 mod order;
 mod pace;

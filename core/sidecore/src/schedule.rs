@@ -12,13 +12,17 @@
 //! default model a write of 1 MiB costs 257 reads of 4 KiB, and 128 of them are a second's work of a device that does 32 000 such reads.
 //! Shares and reservations are of cost all the same; what is bounded by count only is how long somebody waits for what is there already.
 //!
+//! A request that comes just after a full window was sent waits until one of its commands ends. For whoever was promised something and
+//! sends one request at a time, places are kept for a moment when its request has ended: `kept.rs`.
+//!
 //! A device none of whose channels was promised anything has no schedule, and costs what it would without this file.
 
 use vfiomux_block::BlockQueue;
 use vfiomux_channel::{BlockChannel, Portion, Served};
-use vfiomux_qos::{Next, NotBefore, Scheduler, Standing, Window};
+use vfiomux_qos::{Next, NotBefore, Phase, Scheduler, Standing, Window};
 
 use crate::device::{Device, Seat};
+use crate::kept::Kept;
 use crate::{Pace, Sidecore, Work};
 
 /// The order among the channels of one device.
@@ -30,6 +34,9 @@ pub(crate) struct Schedule {
     slice_cost: u64,
     /// Commands that may still go in this breath: what ends meanwhile makes room for the next.
     left: u32,
+    /// And so many beyond those, of whoever is behind its reservation; none where there is room for all.
+    reserved: u32,
+    kept: Kept,
     /// More is asked for than there is room for.
     contended: bool,
     /// It was so since control was last told how each channel fares.
@@ -58,6 +65,8 @@ impl Schedule {
             window,
             slice_cost,
             left: 0,
+            reserved: 0,
+            kept: Kept::default(),
             contended: false,
             untold: false,
             told_ns: 0,
@@ -78,6 +87,9 @@ impl Schedule {
         if self.scheduler.next_due_ns().is_some_and(|due_ns| due_ns <= now_ns) {
             self.let_go(seats, now_ns);
         }
+        if self.contended {
+            self.keep_places(seats, now_ns);
+        }
         self.contended
     }
 
@@ -96,6 +108,32 @@ impl Schedule {
         let commands = u32::try_from(commands).unwrap_or(u32::MAX);
         self.window.sent(commands);
         self.left = self.left.saturating_sub(commands);
+    }
+
+    /// How many requests may still go in this breath in turns of a kind.
+    fn left_of(&self, phase: Phase) -> u32 {
+        match phase {
+            Phase::Reserved => self.left + self.reserved,
+            Phase::Shared => self.left,
+        }
+    }
+
+    /// Lets no more than so many go in this breath.
+    fn leave(&mut self, most: u32) {
+        self.left = self.left.min(most);
+        self.reserved = self.reserved.min(most - self.left);
+    }
+
+    /// Keeps places where they are to be kept: of what may go, so much as that a quarter of the window stays free goes by reservation
+    /// only.
+    #[inline(never)]
+    fn keep_places(&mut self, seats: &[Seat], now_ns: u64) {
+        let Some(whose) = self.kept.whose() else { return };
+        let channel = seats.get(usize::from(whose)).and_then(|seat| seat.channel.as_ref());
+        if self.kept.are_kept(channel.is_some_and(|channel| channel.in_flight() > 0), now_ns) {
+            let left = self.left.saturating_sub(self.window.most() / 4);
+            (self.left, self.reserved) = (left, self.left - left);
+        }
     }
 
     /// Commands of channels have ended.
@@ -172,17 +210,20 @@ impl<Q: BlockQueue> Sidecore<Q> {
 
     fn serve_contended(&mut self, slot: usize, now_ns: u64, work: &mut Work) {
         while let Some(schedule) = self.contended(slot)
-            && schedule.left > 0
+            && let all @ 1.. = schedule.left_of(Phase::Reserved)
             && let Next::Turn(turn) = schedule.scheduler.next(now_ns)
+            && let left @ 1.. = schedule.left_of(turn.phase)
         {
-            let left = schedule.left;
             let cost = schedule.slice_cost;
             let portion = Portion { cost, ..Portion::whole(left.min(self.budgets.requests)) };
             let served = self.serve_channel(turn.place, portion, By::Scheduler, now_ns, work);
             work.more |= served.more;
             let Some(schedule) = self.contended(slot) else { return };
             // Requests that needed no command count as well: a breath is bounded, whatever a guest asks for.
-            schedule.left = schedule.left.min(left.saturating_sub(served.requests));
+            schedule.leave(all.saturating_sub(served.requests));
+            if turn.phase == Phase::Reserved && served.requests > 0 {
+                schedule.kept.went(turn.place, now_ns);
+            }
             schedule.scheduler.charge(turn, served.cost);
             if let Some(later) = served.not_before {
                 schedule.scheduler.throttle(turn.place, later);
@@ -194,6 +235,7 @@ impl<Q: BlockQueue> Sidecore<Q> {
             }
         }
         if let Some(schedule) = self.contended(slot) {
+            schedule.reserved = 0;
             schedule.contended = schedule.scheduler.backlogged() > 0;
             work.more |= schedule.contended;
             schedule.untold = true;

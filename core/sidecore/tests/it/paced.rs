@@ -7,6 +7,7 @@ mod device;
 mod fluid;
 mod groups;
 mod guests;
+mod kept;
 mod order;
 mod storm;
 
@@ -64,14 +65,19 @@ struct Bench {
 impl Bench {
     /// As many sidecores, each of which may have four commands at the device and gives turns of two reads.
     fn new(sidecores: usize, clients: &[Client]) -> Self {
-        let server = Arc::new(Mutex::new(Server::new(NS_PER_UNIT)));
+        let pace = Pace { window_commands: 4, slice_cost: 2 * READ, ..Pace::default() };
+        Self::on(Server::new(NS_PER_UNIT, 1), pace, sidecores, clients)
+    }
+
+    /// The same on another device.
+    fn on(server: Server, pace: Pace, sidecores: usize, clients: &[Client]) -> Self {
+        let server = Arc::new(Mutex::new(server));
         let sidecores = (0..sidecores).map(|_| Sidecore::new(Budgets::default(), 64).unwrap()).collect();
         let (guests, ids, counters) = Default::default();
         let mut bench = Self { sidecores, guests, ids, counters, server, now_ns: 0 };
         for sidecore in 0..bench.sidecores.len() {
             let queue = Box::new(PacedQueue::new(bench.server.clone()));
             bench.ask(sidecore, Order::AddDevice { device: DEVICE, queue });
-            let pace = Pace { window_commands: 4, slice_cost: 2 * READ, ..Pace::default() };
             bench.ask(sidecore, Order::SetPace { device: DEVICE, pace });
         }
         clients.iter().for_each(|client| bench.add(client));

@@ -33,20 +33,21 @@ impl DeviceLog {
     }
 }
 
-/// Works off one command after the other, whosever they are.
+/// Works off one command after the other, whosever they are, or as many at once as it has hands.
 #[derive(Debug)]
 pub(super) struct Server {
     ns_per_unit: u64,
     pub(super) now_ns: u64,
-    free_at_ns: u64,
-    /// Time that it had nothing to do.
+    /// When each hand is free.
+    free_at_ns: Vec<u64>,
+    /// Time that a hand had nothing to do.
     pub(super) idle_ns: u64,
     pub(super) log: DeviceLog,
 }
 
 impl Server {
-    pub(super) fn new(ns_per_unit: u64) -> Self {
-        Self { ns_per_unit, now_ns: 0, free_at_ns: 0, idle_ns: 0, log: DeviceLog::default() }
+    pub(super) fn new(ns_per_unit: u64, hands: usize) -> Self {
+        Self { ns_per_unit, now_ns: 0, free_at_ns: vec![0; hands], idle_ns: 0, log: DeviceLog::default() }
     }
 
     /// Takes a command. Gives when it is done.
@@ -56,9 +57,10 @@ impl Server {
         let cost = u64::from(CostModel::default().cost(io));
         let client = usize::try_from(command.lba / BLOCKS).unwrap();
         self.log.0.push(Sent { at_ns: self.now_ns, client, cost, bytes: u64::from(bytes) });
-        self.idle_ns += self.now_ns.saturating_sub(self.free_at_ns);
-        self.free_at_ns = self.free_at_ns.max(self.now_ns) + cost * self.ns_per_unit;
-        self.free_at_ns
+        let hand = self.free_at_ns.iter_mut().min().unwrap();
+        self.idle_ns += self.now_ns.saturating_sub(*hand);
+        *hand = self.now_ns.max(*hand) + cost * self.ns_per_unit;
+        *hand
     }
 }
 
@@ -113,7 +115,8 @@ impl BlockQueue for PacedQueue {
             return Err(SubmitError::Full);
         }
         let done_ns = self.server.lock().unwrap().take(command);
-        self.at_device.push_back((done_ns, lane, tag));
+        let place = self.at_device.partition_point(|done| done.0 <= done_ns);
+        self.at_device.insert(place, (done_ns, lane, tag));
         self.lanes[usize::from(lane.0)].1 += 1;
         Ok(())
     }
