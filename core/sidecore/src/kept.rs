@@ -16,8 +16,8 @@
 //! more than one place, since a window is larger than what a device works on at once: what it has beyond that would take a single
 //! place that is left.
 //!
-//! What is lost by it is bounded twice. It is for one channel at a time, and no longer than [`KEPT_NS`]; and one who does not come in
-//! that time is waited for half as often each time, down to once in 64.
+//! What is lost by it is bounded twice. It is for one channel at a time, no longer than [`KEPT_NS`] and an eighth of what its command takes; and
+//! one who does not come in that time is waited for half as often each time, down to once in 64.
 
 /// Places are kept for so long: a turn's time.
 const KEPT_NS: u64 = 250_000;
