@@ -1,7 +1,7 @@
 //! One run of a virtual machine: started, watched, judged, and gone when its owner is.
 
 use std::fs;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,12 @@ use crate::qmp::{Qmp, read_line};
 const PASSED: i32 = 0x10 * 2 + 1;
 /// The same for 0x11.
 const FAILED: i32 = 0x11 * 2 + 1;
+/// What a guest that passed reports last.
+const LAST_LINE: &str = "passed, and waiting to leave";
 /// QEMU's way of dying of itself: multi-threaded TCG is known to hit an assertion now and then, single-threaded very rarely.
 const SIGABRT: i32 = 6;
+/// How long a machine that has failed may take to be gone, and its last lines to come.
+const A_MOMENT: Duration = Duration::from_secs(1);
 /// How much of the guest's console a failure shows.
 const CONSOLE_TAIL_LINES: usize = 60;
 
@@ -158,18 +162,21 @@ impl VmBuilder {
     ) -> Result<Report, VmError> {
         let mut vm = self.start()?;
         let outcome = host_side(&mut vm).and_then(|()| vm.wait_for_verdict());
-        match outcome {
-            Ok(()) => Ok(Report { took: vm.started.elapsed(), lines: std::mem::take(&mut vm.lines) }),
-            Err(_) if vm.exit_status().is_some_and(|status| status.signal() == Some(SIGABRT)) => {
-                Err(VmError::Aborted)
-            }
-            Err(error) => Err(VmError::Failed(format!(
-                "{error}\nafter {:.1} s\n--- reported ---\n{}\n--- console's tail ---\n{}\n---",
-                vm.started.elapsed().as_secs_f32(),
-                vm.lines.join("\n"),
-                vm.console_tail()
-            ))),
+        let Err(error) = outcome else {
+            return Ok(Report { took: vm.started.elapsed(), lines: std::mem::take(&mut vm.lines) });
+        };
+        let status = vm.exit_status_soon();
+        if status.is_some_and(|status| status.signal() == Some(SIGABRT)) {
+            return Err(VmError::Aborted);
         }
+        vm.read_what_is_left();
+        Err(VmError::Failed(format!(
+            "{error}\nafter {:.1} s; QEMU {}\n--- reported ---\n{}\n--- console's tail ---\n{}\n---",
+            vm.started.elapsed().as_secs_f32(),
+            status.map_or_else(|| "runs".to_owned(), |status| format!("has ended: {status}")),
+            vm.lines.join("\n"),
+            vm.console_tail()
+        )))
     }
 
     fn start(&self) -> Result<Vm, VmError> {
@@ -224,6 +231,7 @@ impl VmBuilder {
             report: BufReader::new(report),
             partial_line: Vec::new(),
             lines: Vec::new(),
+            passed: false,
             directory: self.directory.path().to_owned(),
             started,
             deadline,
@@ -239,6 +247,8 @@ pub struct Vm {
     report: BufReader<UnixStream>,
     partial_line: Vec<u8>,
     lines: Vec<String>,
+    /// The guest has passed, and stays until the host's side is done too: with it the monitor would go.
+    passed: bool,
     directory: PathBuf,
     started: Instant,
     deadline: Instant,
@@ -262,14 +272,15 @@ impl Vm {
                 return Ok(line);
             }
         }
-        Err(VmError::Failed(format!(
-            "the guest ended ({}) without reporting {marker:?}",
-            self.describe_exit()
-        )))
+        let end = if self.passed { "passed".to_owned() } else { self.describe_exit() };
+        Err(VmError::Failed(format!("the guest ended ({end}) without reporting {marker:?}")))
     }
 
     fn wait_for_verdict(&mut self) -> Result<(), VmError> {
         while self.next_line("its verdict")?.is_some() {}
+        if self.passed {
+            self.report.get_mut().write_all(b"leave\n")?;
+        }
         let status = self.child.0.wait()?;
         match status.code() {
             Some(PASSED) => Ok(()),
@@ -282,6 +293,10 @@ impl Vm {
 
     fn next_line(&mut self, awaited: &str) -> Result<Option<String>, VmError> {
         match read_line(&mut self.report, &mut self.partial_line, self.deadline) {
+            Ok(Some(line)) if line == LAST_LINE => {
+                self.passed = true;
+                Ok(None)
+            }
             Ok(line) => {
                 self.lines.extend(line.clone());
                 Ok(line)
@@ -293,8 +308,22 @@ impl Vm {
         }
     }
 
-    fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.child.0.try_wait().ok().flatten()
+    /// The status of a machine that has ended or is about to: its sockets end a moment before the process is gone.
+    fn exit_status_soon(&mut self) -> Option<ExitStatus> {
+        let patience = Instant::now() + A_MOMENT;
+        loop {
+            let status = self.child.0.try_wait().ok().flatten();
+            if status.is_some() || Instant::now() > patience {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Takes the lines that nobody has waited for.
+    fn read_what_is_left(&mut self) {
+        self.deadline = Instant::now() + A_MOMENT;
+        while let Ok(Some(_)) = self.next_line("what is left") {}
     }
 
     fn describe_exit(&mut self) -> String {
