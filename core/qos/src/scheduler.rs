@@ -343,6 +343,13 @@ impl Scheduler {
         self.throttled.first().map(|due| due.key)
     }
 
+    /// When the next claim of a channel on its reservation is due, which may be past; none without a reservation.
+    #[must_use]
+    pub fn claim_ns(&self, place: u16) -> Option<u64> {
+        let entry = self.entries.get(usize::from(place))?;
+        (entry.state != State::Free && entry.reservation > 0).then_some(entry.claim_ns)
+    }
+
     /// How a channel has fared since this was last asked.
     pub fn take_standing(&mut self, place: u16, now_ns: u64) -> Standing {
         let Some(entry) = self.entries.get_mut(usize::from(place)) else { return Standing::default() };

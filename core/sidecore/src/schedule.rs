@@ -106,6 +106,7 @@ impl Schedule {
     /// Commands of channels went to the device.
     pub(crate) fn sent(&mut self, commands: usize) {
         let commands = u32::try_from(commands).unwrap_or(u32::MAX);
+        self.reserved = self.reserved.saturating_sub(commands.saturating_sub(self.left));
         self.window.sent(commands);
         self.left = self.left.saturating_sub(commands);
     }
@@ -129,8 +130,8 @@ impl Schedule {
     #[inline(never)]
     fn keep_places(&mut self, seats: &[Seat], now_ns: u64) {
         let Some(whose) = self.kept.whose() else { return };
-        let channel = seats.get(usize::from(whose)).and_then(|seat| seat.channel.as_ref());
-        if self.kept.are_kept(channel.is_some_and(|channel| channel.in_flight() > 0), now_ns) {
+        let claim_ns = self.scheduler.claim_ns(whose).unwrap_or(u64::MAX);
+        if self.kept.are_kept(has_commands(seats, whose), claim_ns, now_ns) {
             let left = self.left.saturating_sub(self.window.most() / 4);
             (self.left, self.reserved) = (left, self.left - left);
         }
@@ -183,6 +184,7 @@ impl Schedule {
     /// Forgets a channel.
     pub(crate) fn remove(&mut self, place: u16) {
         self.scheduler.remove(place);
+        self.kept.forget(place);
     }
 }
 
@@ -191,6 +193,12 @@ impl<Q: BlockQueue> Device<Q> {
     fn commands_in_flight(&self) -> u32 {
         u32::try_from(self.queue.in_flight_total()).unwrap_or(u32::MAX)
     }
+}
+
+/// Whether the channel of a place has commands at its device.
+fn has_commands(seats: &[Seat], place: u16) -> bool {
+    let channel = seats.get(usize::from(place)).and_then(|seat| seat.channel.as_ref());
+    channel.is_some_and(|channel| channel.in_flight() > 0)
 }
 
 /// Whether a channel was promised anything, or is held to anything.
@@ -215,13 +223,14 @@ impl<Q: BlockQueue> Sidecore<Q> {
             && let left @ 1.. = schedule.left_of(turn.phase)
         {
             let cost = schedule.slice_cost;
+            let alone = turn.phase == Phase::Reserved && !has_commands(&self.seats, turn.place);
             let portion = Portion { cost, ..Portion::whole(left.min(self.budgets.requests)) };
             let served = self.serve_channel(turn.place, portion, By::Scheduler, now_ns, work);
             work.more |= served.more;
             let Some(schedule) = self.contended(slot) else { return };
             // Requests that needed no command count as well: a breath is bounded, whatever a guest asks for.
             schedule.leave(all.saturating_sub(served.requests));
-            if turn.phase == Phase::Reserved && served.requests > 0 {
+            if alone && served.requests > 0 {
                 schedule.kept.went(turn.place, now_ns);
             }
             schedule.scheduler.charge(turn, served.cost);
@@ -237,6 +246,9 @@ impl<Q: BlockQueue> Sidecore<Q> {
         if let Some(schedule) = self.contended(slot) {
             schedule.reserved = 0;
             schedule.contended = schedule.scheduler.backlogged() > 0;
+            if !schedule.contended {
+                schedule.kept.pause();
+            }
             work.more |= schedule.contended;
             schedule.untold = true;
             if now_ns.saturating_sub(schedule.told_ns) >= TOLD_EVERY_NS {
