@@ -55,7 +55,7 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// Parameters that are longer as JSON, such as a plugin's long configuration, are not kept.
+    /// Parameters that are longer as JSON, such as many labels, are not kept.
     pub const PARAMS_BYTES_MAX: usize = 4096;
 }
 

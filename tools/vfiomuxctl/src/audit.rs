@@ -49,9 +49,9 @@ fn lines(entry: &AuditEntry) -> String {
     text
 }
 
-/// The parameters that say something, but for the name, which is in the line above; none when that is all.
+/// The parameters that were given, but for the name, which is in the line above; none when that is all.
 fn parameters(params: &Value) -> Option<String> {
-    let said = params.as_object()?.iter().filter(|(key, value)| *key != "name" && says_something(value));
+    let said = params.as_object()?.iter().filter(|(key, value)| *key != "name" && !value.is_null());
     let said: Vec<String> = said
         .map(|(key, value)| match value {
             Value::String(text) => format!("{key}={text}"),
@@ -61,15 +61,6 @@ fn parameters(params: &Value) -> Option<String> {
     (!said.is_empty()).then(|| said.join(" "))
 }
 
-fn says_something(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::Object(fields) => fields.values().any(says_something),
-        Value::Array(items) => !items.is_empty(),
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -77,12 +68,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_parameters_those_are_shown_that_say_something() {
+    fn of_the_parameters_those_are_shown_that_were_given() {
         let params = json!({
-            "name": "disk", "tenant": "acme", "size_bytes": 4096, "read_only": false, "endpoint": null,
-            "labels": {}, "guarantees": { "share": 700 },
+            "name": "disk", "tenant": "acme", "size_bytes": 4096, "endpoint": null, "guarantees": { "share": 700 },
         });
         assert_eq!(parameters(&params).unwrap(), r#"guarantees={"share":700} size_bytes=4096 tenant=acme"#);
-        assert_eq!(parameters(&json!({ "name": "disk", "guarantees": { "limit": {} } })), None);
+        // To take writes again, and to have no labels, is what was asked for.
+        let cleared = json!({ "name": "disk", "read_only": false, "labels": {} });
+        assert_eq!(parameters(&cleared).unwrap(), "labels={} read_only=false");
+        assert_eq!(parameters(&json!({ "name": "disk" })), None);
     }
 }

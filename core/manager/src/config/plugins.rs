@@ -23,7 +23,7 @@ pub struct Plugin {
     pub deadline_ms: Option<u64>,
 }
 
-/// The longest that a plugin may be given. A request that it is asked about takes as long, or as often as long as it is tried again.
+/// The longest that a plugin may be given. Plugins are asked one after the other, whoever waits for the answer: one that takes so long holds up all of them.
 const DEADLINE_MS_MAX: u64 = 60_000;
 
 impl Plugin {
