@@ -199,8 +199,12 @@ impl VmBuilder {
             "-no-reboot",
         ]);
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(path("initramfs"));
-        let kernel_parameters =
-            format!("console=ttyS0 quiet panic=-1 mitigations=off nokaslr{}", self.kernel_parameters);
+        // At boot the kernel counts a few ticks of the timer to see whether its interrupts come, and panics when the emulator is given too
+        // little time meanwhile.
+        let kernel_parameters = format!(
+            "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_timer_check{}",
+            self.kernel_parameters
+        );
         command.args(["-append", &kernel_parameters]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         let chardev = |id: &str, backend: String| ["-chardev".to_owned(), format!("{backend},id={id}")];
