@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use vfiomux_qos::{Account, CostModel, Guarantees, Io, Limits, Next, Program, Rate, Scheduler};
+use vfiomux_qos::{CostModel, Guarantees, Io, Limiter, Limits, Next, Program, Rate, Scheduler};
 
 use crate::{OPERATIONS, counted};
 
@@ -15,17 +15,17 @@ fn program(limits: Limits, reservation: u64) -> Program {
     Program::compile(&guarantees, CostModel::default()).expect("guarantees in range")
 }
 
-/// A channel's account.
+/// A channel's limits.
 #[derive(Debug)]
 pub struct Admission {
-    account: Account,
+    limiter: Limiter,
 }
 
 impl Admission {
     /// No limits.
     #[must_use]
     pub fn unlimited() -> Self {
-        Self { account: Account::new(program(Limits::default(), 0), 0) }
+        Self { limiter: Limiter::new(program(Limits::default(), 0), 0) }
     }
 
     /// A limit of operations and one of bytes, both just wide enough.
@@ -33,17 +33,19 @@ impl Admission {
     pub fn limited() -> Self {
         let rate = |each: u64| Some(Rate { per_second: each * 1_000_000, burst: each * 32 });
         let limits = Limits { ops: rate(1), bytes: rate(u64::from(REQUEST.bytes)), ..Limits::default() };
-        Self { account: Account::new(program(limits, 0), 0) }
+        Self { limiter: Limiter::new(program(limits, 0), 0) }
     }
 
-    /// Earns what the time is worth, and takes what a request takes.
+    /// Earns what the time is worth, and takes what a request takes, in turns of one request.
     pub fn run(&mut self) {
-        let Self { account } = self;
+        let Self { limiter } = self;
         let mut admitted = 0;
         counted(&mut || {
             for number in 1..=u64::from(OPERATIONS) {
-                account.refill(number * PACE_NS);
-                admitted += u32::from(black_box(account.admit(black_box(REQUEST))).is_ok());
+                let now_ns = number * PACE_NS;
+                limiter.begin(now_ns);
+                admitted += u32::from(black_box(limiter.take(black_box(REQUEST), false, now_ns)));
+                limiter.end();
             }
         });
         assert_eq!(admitted, OPERATIONS);
