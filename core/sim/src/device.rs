@@ -258,6 +258,13 @@ impl SimNvme {
         self.0.controller().faults.clear();
     }
 
+    /// Lets the command that has begun to hang last go on as if nothing had been the matter. Says whether there was one.
+    pub fn release_hung(&self) -> bool {
+        let released = self.0.controller().release_hung();
+        self.0.wake.ring();
+        released
+    }
+
     /// `CSTS` no longer follows `CC`: the controller neither becomes ready nor unready, and a shutdown does not end.
     pub fn stick_csts(&self, stuck: bool) {
         self.0.controller().stuck = stuck;

@@ -56,7 +56,8 @@ pub enum Action {
     HoldBack(u32),
     /// It is carried out, and its completion is lost.
     Drop,
-    /// It stays in the controller, not carried out, until it is aborted, its queue is deleted, or the controller reset.
+    /// It stays in the controller, not carried out, until it is [released](crate::SimNvme::release_hung) or aborted, its queue is
+    /// deleted, or the controller reset.
     Hang,
     /// It completes twice.
     Duplicate,

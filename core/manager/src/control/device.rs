@@ -54,7 +54,7 @@ pub(crate) struct Device {
     closing: bool,
     /// Ends what its thread waits for.
     pub(crate) interrupt: Interrupt,
-    /// Channels that are being given a place, and who waits for there to be none.
+    /// What is being given a place at sidecores, channels or the device itself, and who waits for there to be none.
     pub(crate) seating: u32,
     pub(crate) after_seating: Vec<Next>,
     /// Channels that are on their way here from other devices.
@@ -253,40 +253,93 @@ impl Control {
             };
             device.namespaces.insert(namespace.id, NamespaceSeat { limits: namespace.limits, carving });
         }
-        self.seat_device(name, up.queues, move |control, name| control.device_seated(name, blank));
+        self.seat_device(name, up.queues, move |control, name, seated| {
+            control.device_seated(name, seated, blank)
+        });
     }
 
-    /// Gives each sidecore its queue of a device, with the lane for our own commands; goes on when all have them.
+    /// Gives each sidecore its queue of a device, with the lane for our own commands; goes on when all have answered. The device is
+    /// not closed before: whoever closes it has to know every sidecore that has it.
     fn seat_device(
         &mut self,
         name: &str,
         queues: Vec<(DeviceQueue, DeviceLane)>,
-        next: impl FnOnce(&mut Control, &str) + 'static,
+        next: impl FnOnce(&mut Control, &str, Result<(), String>) + 'static,
     ) {
-        let Some(slot) = self.devices.get(name).map(|device| device.slot) else { return };
-        let waiting = Rc::new(next);
+        let Some(device) = self.devices.get_mut(name) else { return };
+        device.seating += 1;
+        let waiting = Rc::new((RefCell::new(Ok(())), next));
         for (line, (queue, lane)) in queues.into_iter().enumerate() {
-            let (owned, queue_id, waiting) = (name.to_owned(), queue.id(), waiting.clone());
-            let queue = Box::new(queue.burdened());
-            self.order(line, Order::AddDevice { device: slot, queue }, |_, _| {});
-            self.order(line, Order::AttachLane { device: slot, lane }, move |control, answer| {
-                if let (Answer::LaneAttached { lane }, Some(device)) =
-                    (answer, control.devices.get_mut(&owned))
-                {
-                    device.queues.insert(line, QueueSeat { queue: queue_id, base_lane: lane });
-                    control.set_pace_on(&owned, line);
+            let (owned, waiting) = (name.to_owned(), waiting.clone());
+            self.seat_queue(name, line, queue, lane, move |control, seated| {
+                if let Err(why) = seated {
+                    *waiting.0.borrow_mut() = Err(why);
                 }
                 // The last to answer holds the only share.
-                if let Ok(next) = Rc::try_unwrap(waiting) {
-                    next(control, &owned);
+                if let Ok((seated, next)) = Rc::try_unwrap(waiting) {
+                    next(control, &owned, seated.into_inner());
+                    control.end_seating(&owned);
                 }
             });
         }
     }
 
-    /// The sidecores have the device. Label what is blank, then bring back the channels that labels name.
-    fn device_seated(&mut self, name: &str, mut blank: Vec<u32>) {
-        if !self.devices.get(name).is_some_and(|device| device.state == FunctionState::Claiming) {
+    /// Gives one sidecore its queue of a device, and when it has that, the lane. A queue that it refuses is dropped: nothing was
+    /// submitted to it, so the controller does not touch its memory any more.
+    fn seat_queue(
+        &mut self,
+        name: &str,
+        line: usize,
+        queue: DeviceQueue,
+        lane: DeviceLane,
+        next: impl FnOnce(&mut Control, Result<(), String>) + 'static,
+    ) {
+        let Some(slot) = self.devices.get(name).map(|device| device.slot) else { return };
+        let (owned, queue_id) = (name.to_owned(), queue.id());
+        let queue = Box::new(queue.burdened());
+        let refused = move |why| Err(format!("sidecore {line} does not take the device: {why}"));
+        self.order(line, Order::AddDevice { device: slot, queue }, move |control, answer| {
+            if let Answer::Refused { why, .. } = answer {
+                return next(control, refused(why));
+            }
+            control.order(line, Order::AttachLane { device: slot, lane }, move |control, answer| {
+                let seated = match answer {
+                    Answer::Refused { why, .. } => refused(why),
+                    Answer::LaneAttached { lane } => {
+                        if let Some(device) = control.devices.get_mut(&owned) {
+                            device.queues.insert(line, QueueSeat { queue: queue_id, base_lane: lane });
+                            control.set_pace_on(&owned, line);
+                        }
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                };
+                next(control, seated);
+            });
+        });
+    }
+
+    /// The sidecores have answered. With the device at all of them it serves, unless it has left meanwhile.
+    fn device_seated(&mut self, name: &str, seated: Result<(), String>, blank: Vec<u32>) {
+        let Err(why) = seated else { return self.take_up(name, blank) };
+        if !self.is_claiming(name) {
+            return;
+        }
+        self.set_function_state(name, FunctionState::Failed, Some(why.clone()));
+        let owned = name.to_owned();
+        self.close_device(name, move |control| {
+            let error = RpcError::new(ErrorCode::DeviceFault, why).about(format!("device {owned}"));
+            control.device_settled(&owned, Err(error));
+        });
+    }
+
+    fn is_claiming(&self, name: &str) -> bool {
+        self.devices.get(name).is_some_and(|device| device.state == FunctionState::Claiming)
+    }
+
+    /// Labels what is blank, then brings back the channels that labels name.
+    fn take_up(&mut self, name: &str, mut blank: Vec<u32>) {
+        if !self.is_claiming(name) {
             return self.maybe_close_device(name);
         }
         let Some(namespace) = blank.pop() else {
@@ -302,7 +355,7 @@ impl Control {
             {
                 seat.carving = Err(why);
             }
-            control.device_seated(&owned, blank);
+            control.take_up(&owned, blank);
         });
     }
 
@@ -624,15 +677,7 @@ impl Control {
         let up = match result {
             Ok(up) if device.state == FunctionState::Resetting => up,
             Ok(_) => return self.maybe_close_device(name),
-            Err(why) => {
-                let reason = format!("device {name} did not come back from a reset: {why}");
-                if device.state == FunctionState::Resetting {
-                    self.set_function_state(name, FunctionState::Failed, Some(why.clone()));
-                }
-                self.quarantine_all(name, &reason);
-                self.device_settled(name, Err(RpcError::new(ErrorCode::DeviceFault, why)));
-                return self.maybe_close_device(name);
-            }
+            Err(why) => return self.restart_failed(name, why),
         };
         device.lanes_free = up.lanes_free;
         for (id, seat) in &mut device.namespaces {
@@ -642,15 +687,29 @@ impl Control {
                     Err("it is another since the controller was reset; release the device".to_owned());
             }
         }
-        self.seat_device(name, up.queues, |control, name| {
-            if control.devices.get(name).is_some_and(|device| device.state == FunctionState::Resetting) {
-                control.set_function_state(name, FunctionState::Ready, None);
-                control.device_settled(name, Ok(()));
-                control.bring_all_back(name);
-            } else {
-                control.maybe_close_device(name);
+        self.seat_device(name, up.queues, |control, name, seated| {
+            let state = control.devices.get(name).map(|device| device.state);
+            match seated {
+                Err(why) => control.restart_failed(name, why),
+                Ok(()) if state == Some(FunctionState::Resetting) => {
+                    control.set_function_state(name, FunctionState::Ready, None);
+                    control.device_settled(name, Ok(()));
+                    control.bring_all_back(name);
+                }
+                // It has left meanwhile.
+                Ok(()) => {}
             }
         });
+    }
+
+    fn restart_failed(&mut self, name: &str, why: String) {
+        if self.devices.get(name).is_none_or(|device| device.state != FunctionState::Resetting) {
+            // It is leaving, and whoever waits for it hears of that.
+            return self.maybe_close_device(name);
+        }
+        self.set_function_state(name, FunctionState::Failed, Some(why.clone()));
+        self.quarantine_all(name, &format!("device {name} did not come back from a reset: {why}"));
+        self.device_settled(name, Err(RpcError::new(ErrorCode::DeviceFault, why)));
     }
 }
 

@@ -275,6 +275,13 @@ impl Controller {
         released
     }
 
+    /// The command that has begun to hang last does not any more. Says whether there was one.
+    pub(crate) fn release_hung(&mut self) -> bool {
+        let hung = self.pending.iter_mut().filter(|pending| pending.hung());
+        let last = hung.max_by_key(|pending| pending.sequence);
+        last.map(|pending| pending.action = None).is_some()
+    }
+
     /// Carries a command out and completes it.
     pub(super) fn finish(&mut self, dma: &Dma<'_>, pending: Pending) {
         let Pending { sq_id, entry, action, .. } = pending;

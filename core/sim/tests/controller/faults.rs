@@ -82,6 +82,23 @@ fn a_hung_command_yields_to_abort_and_to_the_barrier() {
 }
 
 #[test]
+fn a_hung_command_that_is_released_goes_on_before_those_that_hung_earlier() {
+    let (mut host, mut sq, mut cq) = booted();
+    for _ in 0..2 {
+        strike(&host, Action::Hang);
+    }
+    let one = host.submit(&mut sq, SubmissionEntry::flush(1));
+    let two = host.submit(&mut sq, SubmissionEntry::flush(1));
+    for hung in [two, one] {
+        host.sim.run_until_idle();
+        assert!(host.sim.release_hung());
+        host.sim.run_until_idle();
+        assert_eq!(drain(&host, &mut cq), [(hung, Status::SUCCESS)]);
+    }
+    assert!(!host.sim.release_hung(), "none hangs any more");
+}
+
+#[test]
 fn a_duplicated_completion_comes_twice() {
     let (mut host, mut sq, mut cq) = booted();
     strike(&host, Action::Duplicate);

@@ -1,17 +1,20 @@
 //! The hooks that are not about one channel: a function that is found, one that is to be taken, and what runs short.
 
 use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
 use vfiomux_policy::{
     Amendment, Claim, Discover, Policy, Pressure, PressureKind, Retune, Sample, Setting, Tick, Verdict,
 };
-use vfiomux_rpc::{Change, DeviceInfo, ErrorCode, EventKind, FunctionState, ObjectKind, call};
+use vfiomux_rpc::{Change, Client, DeviceInfo, ErrorCode, EventKind, FunctionState, ObjectKind, call};
+use vfiomux_sim::{Action, Fault, Match, QueueMatch};
 
-use super::guest::{Guest, Session};
-use super::world::{Device, PATIENCE, World, assert_refused, wait};
+use super::guest::{Guest, OK, Session, pattern};
+use super::world::{Device, PATIENCE, World, assert_refused, refusal, wait};
 
 const SPEC: &str = "sim:nvme,size=64M";
 const ADDRESS: &str = "0000:3f:00.0";
+const READ: u8 = 0x02;
 
 /// A policy about functions.
 struct Gate {
@@ -50,6 +53,17 @@ fn guarded(gate: Gate) -> World {
 
 fn claim(world: &World, change: &Change) -> Result<DeviceInfo, vfiomux_rpc::RpcError> {
     world.call_with(&call::DeviceClaim { device: ADDRESS.to_owned() }, change)
+}
+
+/// Claims what has left, as soon as its end is over.
+fn claim_again(world: &World) -> DeviceInfo {
+    wait("it can be had", || match claim(world, &Change::default()) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            assert_eq!(error.code, ErrorCode::Busy, "{error}");
+            None
+        }
+    })
 }
 
 fn denied(world: &World, device: &str) -> String {
@@ -141,14 +155,41 @@ fn a_function_that_was_lost_and_is_back_is_claimed_again() {
     world.devices[1].sim.remove();
     wait("it is closed", || (world.devices[1].mappings() == 0).then_some(()));
     world.devices[1].sim.reinsert();
-    let again = wait("it can be had", || match claim(&world, &Change::default()) {
-        Ok(device) => Some(device),
-        Err(error) => {
-            assert_eq!(error.code, ErrorCode::Busy, "{error}");
-            None
-        }
+    assert_eq!(claim_again(&world).state, FunctionState::Ready);
+    world.assert_lives_by_the_table();
+}
+
+/// A removal that is asked for while the function is being taken up ends at all sidecores too, and what takes it up next is served.
+#[test]
+fn a_function_whose_removal_is_requested_while_it_is_claimed_can_be_claimed_again_and_serves() {
+    let world = guarded(OPEN);
+    let when = Match { queue: QueueMatch::Io, opcode: Some(READ), ..Match::default() };
+    world.devices[1].sim.inject(Fault { when, action: Action::Hang });
+    let control = world.control();
+    let claiming = std::thread::spawn(move || {
+        let mut client = Client::connect(&control).unwrap();
+        client.set_timeout(Some(PATIENCE)).unwrap();
+        refusal(client.call_with(&call::DeviceClaim { device: ADDRESS.to_owned() }, &Change::default()))
     });
-    assert_eq!(again.state, FunctionState::Ready);
+    wait("its label is being read", || (world.devices[1].sim.outstanding() > 0).then_some(()));
+    world.devices[1].sim.request_removal();
+    // Its thread looks whether it is to go as soon as it has taken the function up, having had no time for that for so long.
+    let begun = Instant::now();
+    wait("a look is due", || (begun.elapsed() > Duration::from_millis(100)).then_some(()));
+    assert!(world.devices[1].sim.release_hung());
+    // It may have been ready for a moment.
+    if let Err(error) = claiming.join().unwrap() {
+        assert_refused::<DeviceInfo>(Err(error), ErrorCode::DeviceFault, "its removal was requested");
+    }
+    wait("it is closed", || (world.devices[1].mappings() == 0).then_some(()));
+
+    assert_eq!(claim_again(&world).state, FunctionState::Ready);
+    world.call(&call::DeviceFormat { device: ADDRESS.to_owned(), erase: false }).unwrap();
+    world.call(&call::ChannelCreate { device: ADDRESS.to_owned(), ..world.creation("disk", 8) }).unwrap();
+    let mut guest = Guest::new();
+    let _session = guest.connect(&world.endpoint("disk").path);
+    assert_eq!(guest.write(0, &pattern(3, 4096)), OK);
+    assert_eq!(guest.read(0, 4096), pattern(3, 4096));
     world.assert_lives_by_the_table();
 }
 
