@@ -40,10 +40,11 @@ impl Control {
     fn destroy_and_answer(&mut self, ticket: Ticket, id: &str) {
         // The last that is seen of it, for the answer.
         let Some(channel) = self.channels.get(id) else { return };
-        let (info, here) = (self.channel_info(channel), self.is_device_here(channel));
+        let (info, here, owned) = (self.channel_info(channel), self.is_device_here(channel), id.to_owned());
         self.destroy_now(id, Leg::whole(ticket.job()), move |control, result| {
-            // That a device that is not here could not be scrubbed was known and insisted on.
-            let result = if here { result } else { Ok(()) };
+            // That a device that is not here could not be scrubbed was known and insisted on: it is enough that the channel is gone.
+            let insisted = !here && !control.channels.contains_key(&owned);
+            let result = if insisted { Ok(()) } else { result };
             let gone = ChannelInfo { oper: Oper::Destroyed, ..info };
             control.rpc.reply(ticket, result.map(|()| gone.into()));
         });

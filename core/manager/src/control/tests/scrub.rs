@@ -104,6 +104,32 @@ fn a_destruction_that_the_table_refuses_ends_nothing() {
     world.assert_lives_by_the_table();
 }
 
+/// L1: as above with the device away, which forgives that nothing could be scrubbed, and nothing else.
+#[test]
+fn a_destruction_that_the_table_refuses_is_not_said_to_be_done_without_the_device() {
+    let world = World::new("sim:nvme,size=64M");
+    world.create("disk", 8);
+    let when = Match { queue: QueueMatch::Io, opcode: Some(WRITE_ZEROES), ..Match::default() };
+    world.sim().inject(Fault { when, action: Action::Hang });
+    let destroy = call::ChannelDestroy { name: "disk".to_owned(), force: false };
+    let job = world.begin(&destroy).unwrap().id;
+    world.wait_oper("disk", Oper::Scrubbing);
+    let mut wreck = world.wreck();
+    wait("its scrub goes on", || world.sim().release_hung().then_some(()));
+    world.finish(job);
+
+    wreck.bug = Some(Bug::DestroyUnchecked);
+    wreck.start_on(Vec::new());
+    assert_eq!(wreck.show("disk").oper, Oper::Scrubbing);
+    assert_refused(wreck.destroy("disk", true), ErrorCode::Conflict, "it is on its way");
+    assert_eq!(wreck.show("disk").oper, Oper::Scrubbing);
+    wreck.restart();
+    wait("it is gone", || wreck.call(&call::ChannelList { tenant: None }).unwrap().is_empty().then_some(()));
+    wreck.wait_scrubbed();
+    wreck.assert_whole();
+    wreck.assert_lives_by_the_table();
+}
+
 #[test]
 fn a_channel_destroyed_without_its_device_is_scrubbed_when_that_comes_back() {
     let mut world = World::new("sim:nvme,size=64M");
