@@ -85,10 +85,23 @@ impl Monitor {
                 self.channels.remove(&event.object.name);
                 Ok(())
             }
+            (ObjectKind::Channel, EventKind::Setting) => {
+                self.follow_name(event);
+                Ok(())
+            }
             (ObjectKind::Channel, EventKind::Oper) => self.follow_channel(event),
             (ObjectKind::Device, EventKind::Function) => self.follow_function(event),
             _ => Ok(()),
         }
+    }
+
+    /// A renamed channel takes its state along, and ends what was known of who had its new name before.
+    fn follow_name(&mut self, event: &Event) {
+        let (Some(from), Some(to)) = (&event.from, &event.to) else { return };
+        match self.channels.remove(from) {
+            Some(at) => self.channels.insert(to.clone(), at),
+            None => self.channels.remove(to),
+        };
     }
 
     fn follow_channel(&mut self, event: &Event) -> Result<(), Violation> {
@@ -96,7 +109,7 @@ impl Monitor {
         let (from, to) = (state(event.from.as_deref()), state(event.to.as_deref()));
         let at = self.channels.get(name).copied();
         let follows = match (from, to) {
-            // One of this name may have been before: its end, or its going by another name.
+            // One of this name may have been before, and have come to its end.
             (None, Some(to)) => to == Oper::Defined,
             (Some(from), Some(to)) => {
                 let arc = TABLE.iter().any(|&(start, _, end)| (start, end) == (from, to));
@@ -170,6 +183,37 @@ mod tests {
     fn a_step_that_was_left_out_is_caught() {
         let bad = trace(&[&GOOD[..], &[("listening", "active")]].concat());
         assert!(matches!(Monitor::check(&bad), Err(Violation::Channel { seq: 5, .. })));
+    }
+
+    /// L1: a channel is the same under another name, whoever had that before.
+    #[test]
+    fn a_renamed_channel_goes_on_from_where_it_was() {
+        let renamed = |from: &str, to: &str| {
+            let mut told = event(EventKind::Setting, ObjectKind::Channel, to);
+            (told.from, told.to) = (Some(from.to_owned()), Some(to.to_owned()));
+            told
+        };
+        let step = |name: &str, from: &str, to: &str| {
+            let mut told = event(EventKind::Oper, ObjectKind::Channel, name);
+            (told.from, told.to) = (Some(from.to_owned()), Some(to.to_owned()));
+            told
+        };
+        let numbered = |mut events: Vec<Event>| {
+            (1..).zip(&mut events).for_each(|(seq, event)| event.seq = seq);
+            events
+        };
+        let before = [
+            step("other", "scrubbing", "destroyed"),
+            step("disk", "provisioned", "listening"),
+            renamed("disk", "other"),
+        ];
+        let good = [&before[..], &[step("other", "listening", "active")]].concat();
+        assert_eq!(Monitor::check(&numbered(good)), Ok(()));
+        let bad = [&before[..], &[step("other", "active", "provisioned")]].concat();
+        assert!(matches!(Monitor::check(&numbered(bad)), Err(Violation::Channel { seq: 4, .. })));
+        // Whoever comes late knows nothing of it.
+        let late = [&before[..1], &before[2..], &[step("other", "active", "provisioned")]].concat();
+        assert_eq!(Monitor::check(&numbered(late)), Ok(()));
     }
 
     #[test]

@@ -190,6 +190,10 @@ impl Control {
         let mut told = event(EventKind::Setting, ObjectKind::Channel, setting.name.clone());
         told.generation = Some(setting.generation);
         if let Some(channel) = self.channels.get_mut(id) {
+            if channel.setting.name != setting.name {
+                // Whoever follows it by its name goes on with the new one.
+                (told.from, told.to) = (Some(channel.setting.name.clone()), Some(setting.name.clone()));
+            }
             channel.setting = setting;
         }
         self.tell(told);

@@ -1,9 +1,10 @@
 //! Changing what a channel is called and what its guest sees of it; and what this version refuses.
 
-use vfiomux_rpc::{Change, ErrorCode, Labels, call};
+use vfiomux_rpc::{Change, ErrorCode, EventKind, Labels, call};
 
 use super::guest::{Guest, OK, pattern};
 use super::world::{World, assert_refused};
+use crate::lifecycle::Oper;
 
 const SPEC: &str = "sim:nvme,size=64M";
 
@@ -31,6 +32,22 @@ fn a_channel_is_renamed_and_labelled_while_its_guest_works() {
     world.restart();
     assert_eq!(world.show("data").labels, labels);
     world.assert_journal_tells_the_same();
+}
+
+/// L1: what is recorded of a channel goes on under its new name, whoever had that before.
+#[test]
+fn a_channel_renamed_to_what_another_was_called_goes_on_with_its_life() {
+    let world = World::new(SPEC);
+    world.create("gone", 8);
+    world.destroy("gone", false).unwrap();
+    world.create("disk", 8);
+    world.call(&call::ChannelSet { new_name: Some("gone".to_owned()), ..of("disk") }).unwrap();
+    let told = world.wait_event("its new name", |event| event.kind == EventKind::Setting);
+    assert_eq!((told.from.as_deref(), told.to.as_deref()), (Some("disk"), Some("gone")));
+    let session = Guest::new().connect(&world.endpoint("disk").path);
+    world.wait_oper("gone", Oper::Active);
+    session.hang_up();
+    world.assert_lives_by_the_table();
 }
 
 #[test]
