@@ -227,23 +227,25 @@ fn quarantined_while_it_grows(busy: bool) {
     world.create("disk", 8);
     let mut guest = Guest::new();
     let session = guest.connect(&world.endpoint("disk").path);
-    let delay_next_write = |ns| {
+    let hang_next_write = || {
         let when = Match { queue: QueueMatch::Io, opcode: Some(WRITE), ..Match::default() };
-        world.sim().inject(Fault { when, action: Action::DelayNs(ns) });
+        world.sim().inject(Fault { when, action: Action::Hang });
     };
     if busy {
         let before = world.sim().outstanding();
-        delay_next_write(3_500_000_000);
+        hang_next_write();
         guest.submit_write(0, &pattern(1, 4096));
         wait("its write is on its way", || (world.sim().outstanding() > before).then_some(()));
     }
     let (labels, before) = (world.devices[0].label().generation, world.sim().outstanding());
-    delay_next_write(2_000_000_000);
+    hang_next_write();
     let job = world.begin(&call::ChannelResize { name: "disk".to_owned(), size_bytes: 16 * MIB }).unwrap().id;
     wait("the label is being written", || (world.sim().outstanding() > before).then_some(()));
     guest.break_the_ring();
     world.wait_oper("disk", Oper::Quarantined);
+    assert!(world.sim().release_hung(), "the label is written at last");
     let resized = world.finish(job);
+    assert_eq!(world.sim().release_hung(), busy, "its own write was at the device until then");
     assert!(world.devices[0].label().generation > labels, "the label was written");
     assert_eq!(resized.state, JobState::Failed, "nobody serves what was added");
     let complaint = resized.error.unwrap();

@@ -90,11 +90,12 @@ fn a_destruction_that_the_table_refuses_ends_nothing() {
     fault(WRITE, Action::Fail(Status::INTERNAL_ERROR.field()));
     assert_refused(world.destroy("disk", false), ErrorCode::DeviceFault, "kept back");
     // Its label names it still: the next daemon goes on with its end.
-    fault(WRITE_ZEROES, Action::DelayNs(1_000_000_000));
+    fault(WRITE_ZEROES, Action::Hang);
     world.bug = Some(Bug::DestroyUnchecked);
     world.restart();
     assert_eq!(world.show("disk").oper, Oper::Scrubbing);
     assert_refused(world.destroy("disk", true), ErrorCode::Conflict, "it is on its way");
+    wait("its scrub goes on", || world.sim().release_hung().then_some(()));
     world.wait_scrubbed();
     wait("it is gone", || world.call(&call::ChannelList { tenant: None }).unwrap().is_empty().then_some(()));
     let complaints: Vec<_> =
