@@ -82,6 +82,12 @@ impl Scenario {
         self.daemon.take().expect("it runs").terminate();
     }
 
+    /// L1: what the daemon has recorded can have happened. Taken before a crash, which leaves nobody to ask.
+    #[track_caller]
+    pub fn assert_trace(&mut self) {
+        self.daemon.as_mut().expect("it runs").assert_trace();
+    }
+
     /// Ends the daemon as a crash does.
     #[track_caller]
     pub fn kill(&mut self) {

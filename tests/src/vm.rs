@@ -349,11 +349,18 @@ impl Vm {
 #[derive(Debug)]
 pub(crate) struct Killed(pub(crate) Child);
 
-impl Drop for Killed {
-    fn drop(&mut self) {
+impl Killed {
+    /// Kills it, and waits until it is gone.
+    pub(crate) fn end(&mut self) {
         // Both fail when it has ended already, which is as good.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

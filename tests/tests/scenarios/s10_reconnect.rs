@@ -68,6 +68,7 @@ fn s10_requests_in_flight_outlive_a_crash_and_a_connection() {
     vm.keep_in_flight().expect("the daemon remembers what is in flight");
     vm.start_ring(0).expect("the ring starts");
 
+    scenario.assert_trace();
     let heads = begin_writes(&mut vm, 1);
     scenario.kill();
     scenario.start(&DEVICES, "");

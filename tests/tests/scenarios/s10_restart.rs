@@ -43,6 +43,7 @@ fn s10_the_daemon_restarts_and_crashes() {
             // Another guest is in the middle of something.
             let mut vm = Driver::connect(&scenario.socket("torn"), 1).expect("the endpoint listens");
             vm.start_ring(0).expect("the ring starts");
+            scenario.assert_trace();
             vm.request(0, Request::Write, 0, &mut [1; 65536], false);
             vm.publish(0, 0);
             scenario.kill();
