@@ -358,11 +358,6 @@ impl Answer {
         self.value.is_null()
     }
 
-    /// All of it, for what the schema says nothing more about.
-    pub fn json(&self) -> &Value {
-        &self.value
-    }
-
     /// A text.
     #[track_caller]
     pub fn text(&self) -> String {

@@ -86,7 +86,7 @@ fn s8_a_policy_keeps_an_objective_as_far_as_it_can() {
     assert_eq!(wishes.len(), 2);
     for (wish, (share, before)) in wishes.iter().zip([(150, 1), (200, 2)]) {
         assert_eq!(wish.get("plugin").text(), "guard");
-        assert_eq!(wish.get("params").json()["guarantees"]["share"], share);
+        assert_eq!(wish.get("params").raw()["guarantees"]["share"], share);
         assert!(wish.get("method").is("channel.tune") && wish.get("object").is("channel db"));
         assert_eq!(wish.get("generation_before").number(), before);
         assert_eq!(wish.get("answer").get("generation_after").number(), before + 1);

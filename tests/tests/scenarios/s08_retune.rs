@@ -146,6 +146,7 @@ fn s8_an_operator_retunes() {
     loaded
         .all(["library", "config", "order", "origin", "pid", "plugin", "version", "abi", "hooks", "sandbox"]);
     assert_eq!(loaded.sum(["restarts", "log_dropped"]), 0);
+    assert_eq!(loaded.get("deadline_ms").number(), 500, "for a verdict, as nobody said otherwise");
     assert!(loaded.get("last_fault").is_null() && loaded.get("restart_in_ms").is_null());
     // What it is asked from here on is noted, for its author.
     let from = operator.call("plugin.record", json!({ "name": "quota" })).get("last_line").number();
