@@ -30,8 +30,7 @@ pub struct AuditEntry {
     pub request_id: Option<String>,
     /// What was asked for.
     pub method: String,
-    /// Its parameters as they were understood, for those who see the host; none when they take more than
-    /// [`AuditEntry::PARAMS_BYTES_MAX`].
+    /// Its parameters as they were understood, for those who see the host; none when they take more than 4096 bytes as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<Value>,
     /// On what.

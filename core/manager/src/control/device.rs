@@ -329,6 +329,7 @@ impl Control {
         let owned = name.to_owned();
         self.close_device(name, move |control| {
             let error = RpcError::new(ErrorCode::DeviceFault, why).about(format!("device {owned}"));
+            let error = error.next("see vfiomuxctl sidecore list, and claim it again");
             control.device_settled(&owned, Err(error));
         });
     }
